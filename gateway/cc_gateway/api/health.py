@@ -1,0 +1,52 @@
+"""Health and metrics: the only routes without a token."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+from cc_gateway import __version__
+from cc_gateway.api.deps import Deps
+from cc_gateway.api.schemas import Health
+from cc_gateway.errors import CCError
+from cc_gateway.models import SessionStatus
+from cc_gateway.stores import sessions
+
+router = APIRouter(tags=["health"])
+
+SESSIONS = Gauge("cc_sessions", "Sessions by status", ["status"])
+FOLLOWERS = Gauge("cc_followers", "Listeners that follow a session now")
+
+
+@router.get("/health/live", summary="Whether the process answers")
+async def live() -> Health:
+    return Health(status="ok", version=__version__)
+
+
+@router.get("/health", summary="Whether all parts work")
+async def health(deps: Deps, response: Response) -> Health:
+    """200 where all parts work, else 503, with what is wrong part by part."""
+    checks = {"database": "ok", "redis": "ok"}
+    try:
+        await deps.database.ping()
+    except CCError as error:
+        checks["database"] = error.message
+    if not await deps.bus.alive():
+        checks["redis"] = "Redis does not answer"
+    well = all(state == "ok" for state in checks.values())
+    response.status_code = 200 if well else 503
+    return Health(status="ok" if well else "degraded", version=__version__, checks=checks)
+
+
+@router.get("/health/ready", summary="Whether requests can be taken")
+async def ready(deps: Deps, response: Response) -> Health:
+    """The same as `/health`: for a load balancer."""
+    return await health(deps, response)
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(deps: Deps) -> Response:
+    async with deps.database.read() as connection:
+        counts = await sessions.counts_by_status(connection)
+    for status in SessionStatus:
+        SESSIONS.labels(status.value).set(counts.get(status.value, 0))
+    FOLLOWERS.set(deps.feed.followers)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

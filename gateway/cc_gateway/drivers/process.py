@@ -1,0 +1,239 @@
+"""The `process` driver: a session is a local subprocess. The embedded default where there is no Docker engine.
+
+With bubblewrap it confines the session to its own folders, without network; without it nothing is isolated, and it says
+so. A session survives the gateway: it is found again by what its processes carry in their environment, which is also how
+everything that it started is found when it is ended. (A process that hides from that is a matter for a real driver.)
+
+Handle: `<pid>:<birth>:<session>:<incarnation>`. The birth (start time in clock ticks since boot, where the system tells
+it: it does not move with the clock) tells a pid from its re-use.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import structlog
+
+from cc_gateway.drivers.base import DriverError, Exit, SessionDriver, SessionSpec
+from cc_gateway.drivers.bubblewrap import confine, find_bubblewrap
+from cc_protocol.launch import RUN_DIR_ENV
+
+log = structlog.get_logger(__name__)
+
+MARK = "CC_SESSION_MARK"
+"""What every process of a session carries: `<deployment>/<session>/<incarnation>`."""
+
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
+
+
+@dataclass(frozen=True)
+class Handle:
+    """The parts of a handle."""
+
+    pid: int
+    birth: int
+    session_id: str
+    incarnation: int
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.birth}:{self.session_id}:{self.incarnation}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Handle | None":
+        try:
+            pid, birth, session_id, incarnation = text.split(":")
+            return cls(int(pid), int(birth), session_id, int(incarnation))
+        except ValueError:
+            return None
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still the same one and no zombie."""
+        try:
+            process = psutil.Process(self.pid)
+            same = _birth(self.pid) == self.birth
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except (psutil.Error, OSError):
+            return None
+
+
+class ProcessDriver(SessionDriver):
+    """Runs wrappers as subprocesses of this machine."""
+
+    name = "process"
+
+    def __init__(self, *, deployment: str, data_dir: Path, bubblewrap: str = "auto") -> None:
+        """
+        Args:
+            deployment: its name.
+            data_dir: the gateway's folder: the output of sessions is kept in it, a confined session sees its own part
+                of it alone, and with the name it keeps the sessions of several gateways on one machine apart.
+            bubblewrap: `auto`, `on` or `off`. Raises `DriverError` where `on` cannot be had.
+        """
+        self._deployment = f"{deployment}-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]}"
+        self._logs = data_dir / "logs"
+        self._hidden = data_dir
+        self._bubblewrap = find_bubblewrap(bubblewrap)
+        self.isolated = self._bubblewrap is not None
+        self._children: dict[int, asyncio.subprocess.Process] = {}
+
+    async def start(self, spec: SessionSpec) -> str:
+        for session_id, text in await asyncio.to_thread(lambda: list(self._running())):
+            found = Handle.parse(text)
+            if session_id != spec.session_id or found is None:
+                continue
+            if found.incarnation == spec.incarnation:
+                return text
+            await self.stop(text, grace=0)
+        spec.write_files(inside=spec.folders)
+        command = [sys.executable, "-m", "cc_wrapper"]
+        if self._bubblewrap:
+            command = confine(self._bubblewrap, spec.folders, self._hidden, Path(spec.launch.claude_binary), command)
+        return await self._spawn(spec, command)
+
+    async def _spawn(self, spec: SessionSpec, command: list[str]) -> str:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._log_file(spec.session_id).open("ab") as output:
+                child = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=spec.folders.workspace,
+                    env=self._environment(spec),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise DriverError(f"cannot start {command[0]}: {error}") from error
+        self._children[child.pid] = child
+        try:
+            birth = _birth(child.pid)
+        except (psutil.Error, OSError):  # gone already: poll will say so
+            birth = 0
+        return str(Handle(child.pid, birth, spec.session_id, spec.incarnation))
+
+    def _environment(self, spec: SessionSpec) -> dict[str, str]:
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        home = spec.folders.claude / "home"
+        home.mkdir(exist_ok=True)
+        return environment | {
+            "HOME": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+            RUN_DIR_ENV: str(spec.folders.run),
+            MARK: self._mark(spec.session_id, spec.incarnation),
+        }
+
+    def _mark(self, session_id: str, incarnation: int) -> str:
+        return f"{self._deployment}/{session_id}/{incarnation}"
+
+    async def poll(self, handle: str) -> Exit | None:
+        parsed = Handle.parse(handle)
+        if parsed is None:
+            return Exit(None, "unknown handle")
+        child = self._children.get(parsed.pid)
+        if child and child.returncode is not None:
+            return _describe(child.returncode)
+        return None if parsed.process() else Exit(None, "the process is gone")
+
+    async def stop(self, handle: str, *, grace: float = 10) -> None:
+        parsed = Handle.parse(handle)
+        if parsed is None:
+            return
+        process = parsed.process()
+        if process and grace > 0:
+            with contextlib.suppress(psutil.Error):
+                self._signal_wrapper(parsed, process)
+            await self._wait_gone(parsed, grace)
+        await asyncio.to_thread(self._kill_all, parsed)
+        if child := self._children.pop(parsed.pid, None):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), 5)
+
+    def _signal_wrapper(self, handle: Handle, process: psutil.Process) -> None:
+        """Ask the wrapper itself: bubblewrap's outer process would die of the signal and pass nothing on."""
+        if not self._bubblewrap:
+            process.terminate()
+            return
+        for candidate in self._marked(handle.session_id, handle.incarnation):
+            with contextlib.suppress(psutil.Error):
+                if "cc_wrapper" in candidate.cmdline() and "bwrap" not in candidate.name():
+                    candidate.terminate()
+
+    async def _wait_gone(self, handle: Handle, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while handle.process():
+                    await asyncio.sleep(0.02)
+
+    def _kill_all(self, handle: Handle) -> None:
+        """Kill what is left, until a look finds nothing: a process may fork while it is being looked for."""
+        for _ in range(20):
+            left = list(self._marked(handle.session_id, handle.incarnation))
+            if process := handle.process():
+                left.append(process)
+            if not left:
+                return
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
+
+    async def logs(self, handle: str, *, tail: int = 200) -> str:
+        parsed = Handle.parse(handle)
+        if parsed is None:
+            return ""
+        try:
+            text = await asyncio.to_thread(self._log_file(parsed.session_id).read_text, errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-tail:])
+
+    def _log_file(self, session_id: str) -> Path:
+        return self._logs / f"{session_id}.log"
+
+    async def running(self) -> AsyncIterator[tuple[str, str]]:
+        for item in await asyncio.to_thread(lambda: list(self._running())):
+            yield item
+
+    def _running(self) -> Iterator[tuple[str, str]]:
+        """One handle an incarnation: of its oldest process, which is the one that we started (or what it left behind)."""
+        oldest: dict[tuple[str, int], tuple[int, int]] = {}
+        for process in self._marked():
+            with contextlib.suppress(psutil.Error, OSError, ValueError):
+                _, session_id, incarnation = process.environ()[MARK].split("/")
+                key, age = (session_id, int(incarnation)), (_birth(process.pid), process.pid)
+                oldest[key] = min(oldest.get(key, age), age)
+        for (session_id, number), (birth, pid) in oldest.items():
+            yield session_id, str(Handle(pid, birth, session_id, number))
+
+    def _marked(self, session_id: str | None = None, incarnation: int | None = None) -> Iterator[psutil.Process]:
+        prefix = f"{self._deployment}/" + (f"{session_id}/{incarnation}" if session_id else "")
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mark = process.environ().get(MARK, "")
+                matches = mark == prefix if session_id else mark.startswith(prefix)
+                if matches and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+
+
+def _birth(pid: int) -> int:
+    """When a process began: clock ticks since boot on Linux, else milliseconds of the wall clock."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return int(psutil.Process(pid).create_time() * 1000)
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _describe(code: int) -> Exit:
+    if code < 0:
+        return Exit(code, f"killed by signal {-code}")
+    return Exit(code, f"exited with status {code}")

@@ -1,0 +1,144 @@
+"""The internal front door: two unix sockets a session, in a folder of its own that is mounted read-only.
+
+`gateway.sock` speaks HTTP and serves the ASGI application that it is given, with the session's id in the scope: what is
+served on it may trust that and nothing else. `redis.sock` is a pipe to Redis, where the session's own ACL user is all that
+can log in. Both are bound under a temporary name and renamed, so that a restart takes over without a gap.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+from uvicorn.server import ServerState
+
+from cc_gateway.errors import StartupError
+from cc_protocol.launch import GATEWAY_SOCKET, REDIS_SOCKET
+
+log = structlog.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SESSION_KEY = "cc.session_id"
+MAX_CONNECTIONS = 64
+PIPE_CHUNK = 64 * 1024
+LONGEST_PATH = 107  # sun_path, less its final zero
+
+
+@dataclass(frozen=True)
+class RedisEndpoint:
+    """Where Redis listens: a unix socket, or host and port."""
+
+    path: str | None
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> "RedisEndpoint":
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return cls(path=parts.path)
+        return cls(path=None, host=parts.hostname or "localhost", port=parts.port or 6379)
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.path:
+            return await asyncio.open_unix_connection(self.path)
+        return await asyncio.open_connection(self.host, self.port)
+
+
+async def serve_http(app: ASGIApp, path: Path) -> asyncio.Server:
+    """Serve an ASGI application on a unix socket, in this event loop."""
+    config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_keep_alive=75)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> asyncio.Protocol:
+        return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+
+    return await _bind(path, lambda name: loop.create_unix_server(protocol, name, backlog=MAX_CONNECTIONS))
+
+
+async def _bind(path: Path, create: Callable[[str], Awaitable[asyncio.Server]]) -> asyncio.Server:
+    temporary = f"{path}~"
+    if len(os.fsencode(temporary)) > LONGEST_PATH:
+        raise StartupError(f"socket path too long ({path}): choose a shorter CC_DATA_DIR", code="path_too_long")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    server = await create(temporary)
+    os.chmod(temporary, 0o666)  # noqa: S103 - the folder says who may reach it
+    os.rename(temporary, path)
+    return server
+
+
+class SessionDoors:
+    """Opens and closes the sockets of sessions. Opening twice keeps what is open."""
+
+    def __init__(self, app: ASGIApp, redis: RedisEndpoint) -> None:
+        self._app = app
+        self._redis = redis
+        self._open: dict[str, tuple[asyncio.Server, asyncio.Server]] = {}
+        self._pipes: dict[str, set[asyncio.Task[None]]] = {}
+
+    async def open(self, session_id: str, folder: Path) -> None:
+        if session_id in self._open:
+            return
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[SESSION_KEY] = session_id
+            await self._app(scope, receive, send)
+
+        async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._pipe(session_id, reader, writer)
+
+        http = await serve_http(app, folder / GATEWAY_SOCKET)
+        redis = await _bind(folder / REDIS_SOCKET, lambda name: asyncio.start_unix_server(pipe, name))
+        self._open[session_id] = (http, redis)
+
+    async def close(self, session_id: str) -> None:
+        """Stop listening and cut what is connected."""
+        for server in self._open.pop(session_id, ()):
+            server.close()
+        for task in self._pipes.pop(session_id, set()):
+            task.cancel()
+
+    async def close_all(self) -> None:
+        for session_id in list(self._open):
+            await self.close(session_id)
+
+    async def _pipe(self, session_id: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks = self._pipes.setdefault(session_id, set())
+        task = asyncio.current_task()
+        if task is None or len(tasks) >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        tasks.add(task)
+        try:
+            upstream_reader, upstream_writer = await self._redis.open()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_copy(reader, upstream_writer))
+                group.create_task(_copy(upstream_reader, writer))
+        except* (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Copy until the end, with the target's backpressure; then end both directions."""
+    try:
+        while chunk := await source.read(PIPE_CHUNK):
+            target.write(chunk)
+            await target.drain()
+    finally:
+        target.close()

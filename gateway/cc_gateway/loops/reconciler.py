@@ -1,0 +1,268 @@
+"""The reconciler: compares what the database wants with what the driver, Redis and the wrapper report, and closes the gap.
+
+It is level-triggered: waking it says where to look, never what to do, so that a wake too many does no harm and one that is
+lost only waits for the next look. One look at a time a session; looks at different sessions run side by side.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from cc_gateway.drivers.base import SessionDriver
+from cc_gateway.errors import CCError
+from cc_gateway.loops.relay import Relay, Relays
+from cc_gateway.models import LIVE, Session, SessionStatus, Turn, now
+from cc_gateway.redis.bus import Bus
+from cc_gateway.services import dispatch
+from cc_gateway.services.lifecycle import Ending, Lifecycle
+from cc_gateway.services.recorder import Recorder
+from cc_gateway.services.turns import TurnService
+from cc_gateway.settings import DriverSettings, LimitSettings
+from cc_gateway.stores import idempotency, sessions, turns
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 2.0
+SWEEP_SECONDS: Final = 30.0
+INTERRUPT_GRACE: Final = timedelta(seconds=15)
+LOST_COMMAND_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the database says of a session, read in one transaction."""
+
+    session: Session
+    running: Turn | None
+    queued: Turn | None
+
+
+class Reconciler:
+    """`wake` it about a session; `run` it as a task of the application."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        bus: Bus,
+        driver: SessionDriver,
+        lifecycle: Lifecycle,
+        relays: Relays,
+        turn_service: TurnService,
+        settings: DriverSettings,
+        limits: LimitSettings,
+    ) -> None:
+        self._database = recorder.database
+        self._bus = bus
+        self._recorder = recorder
+        self._driver = driver
+        self._lifecycle = lifecycle
+        self._relays = relays
+        self._turns = turn_service
+        self._settings = settings
+        self._limits = limits
+        self._active: dict[str, asyncio.Task[None]] = {}
+        self._dirty: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._closing = False
+
+    # ------------------------------------------------------------ when to look
+
+    def wake(self, session_id: str) -> None:
+        """Look at this session now, or again if a look is under way."""
+        if self._closing:
+            return
+        if timer := self._timers.pop(session_id, None):
+            timer.cancel()
+        if session_id in self._active:
+            self._dirty.add(session_id)
+        else:
+            self._active[session_id] = asyncio.create_task(self._look_until_clean(session_id))
+
+    async def run(self) -> None:
+        """Look at every session at the start, and sweep up what nobody wants from time to time."""
+        while True:
+            try:
+                async with self._database.read() as connection:
+                    wanted = await sessions.wanted(connection)
+                for session_id in wanted:
+                    if session_id not in self._timers:
+                        self.wake(session_id)
+                await self._sweep()
+                async with self._database.write() as connection:
+                    await idempotency.forget_old(connection)
+            except (CCError, RedisError, OSError) as error:
+                log.warning("sweep_failed", error=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def close(self) -> None:
+        self._closing = True
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = list(self._active.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_until_clean(self, session_id: str) -> None:
+        delay: float | None = LOOK_SECONDS
+        try:
+            while True:
+                self._dirty.discard(session_id)
+                delay = await self._look_safely(session_id)
+                if session_id not in self._dirty:
+                    return
+        finally:
+            self._active.pop(session_id, None)
+            if delay is not None and not self._closing:
+                loop = asyncio.get_running_loop()
+                self._timers[session_id] = loop.call_later(delay, self.wake, session_id)
+
+    async def _look_safely(self, session_id: str) -> float | None:
+        try:
+            return await self._look(session_id)
+        except (CCError, RedisError, OSError) as error:
+            log.warning("look_failed", session_id=session_id, error=str(error))
+        except Exception:
+            log.exception("look_failed", session_id=session_id)
+        return LOOK_SECONDS
+
+    # ------------------------------------------------------------ what to do
+
+    async def _look(self, session_id: str) -> float | None:
+        """Close one gap, if there is one. Returns the seconds until the next look, None for not by itself."""
+        view = await self._view(session_id)
+        if view is None:
+            return None
+        session = view.session
+        if session.deleted_at:
+            await self._lifecycle.bury(session, lambda: self._relays.drain(session))
+            return None
+        if session.stop_requested and session.status != SessionStatus.STOPPED:
+            await self._end(session, Ending(SessionStatus.STOPPED, "stopped", grace=self._settings.stop_grace))
+            return None
+        if session.handle is None:
+            return await self._without_place(view)
+        return await self._with_place(view, session.handle)
+
+    async def _view(self, session_id: str) -> _View | None:
+        async with self._database.read() as connection:
+            session = await sessions.get(connection, session_id)
+            if session is None:
+                return None
+            return _View(
+                session, await turns.running(connection, session_id), await turns.next_queued(connection, session_id)
+            )
+
+    async def _without_place(self, view: _View) -> float | None:
+        """Nothing runs: start it where it is wanted."""
+        session = view.session
+        if view.running is not None:  # the gateway ended between stopping a place and judging its turn
+            await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost"))
+            return 0
+        if session.status in LIVE or view.queued is not None:
+            await self._lifecycle.start(session)
+            return 0.05
+        return None
+
+    async def _with_place(self, view: _View, handle: str) -> float | None:
+        session = view.session
+        await self._lifecycle.attach(session)
+        relay = await self._relays.ensure(session)
+        if exit := await self._driver.poll(handle):
+            await self._lost(session, relay, exit.reason)
+            return 0
+        if relay.liveness.silent_seconds > self._settings.silence_seconds:
+            await self._lost(session, relay, f"it said nothing for {self._settings.silence_seconds:.0f} s")
+            return 0
+        if not session.ready:
+            return await self._watch_start(session, relay)
+        if view.running is not None:
+            return await self._watch_turn(session, view.running, relay)
+        if view.queued is not None:
+            await dispatch.hand_over(self._recorder, self._bus, session, view.queued)
+            return LOOK_SECONDS
+        return await self._watch_rest(session)
+
+    async def _lost(self, session: Session, relay: Relay, why: str) -> None:
+        """The incarnation has ended by itself, or has to be taken for dead."""
+        log.warning("session_lost", session_id=session.id, incarnation=session.incarnation, why=why)
+        if session.ready:
+            await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost"))
+            return
+        logs = await self._driver.logs(session.handle or "", tail=5)
+        reason = f"it ended before it was ready: {why}" + (f"\n{logs}" if logs else "")
+        await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", reason=reason[:2000], failed_start=True))
+
+    async def _watch_start(self, session: Session, relay: Relay) -> float:
+        began = session.incarnation_started_at
+        if began and now() - began > timedelta(seconds=self._settings.start_timeout):
+            reason = f"it was not ready after {self._settings.start_timeout:.0f} s"
+            await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", reason=reason, failed_start=True))
+            return 0
+        return 0.5
+
+    async def _watch_turn(self, session: Session, turn: Turn, relay: Relay) -> float:
+        """See to it that the wrapper has the turn, and that the turn ends when it has to."""
+        if turn.interrupted_at:
+            if now() - turn.interrupted_at > INTERRUPT_GRACE:
+                await self._end(session, Ending(SessionStatus.ASLEEP, turn.interrupt_reason or "interrupted"))
+                return 0
+            await dispatch.send_interrupt(self._bus, session, turn)
+            return LOOK_SECONDS
+        limit = timedelta(seconds=session.config.timeout_seconds or self._limits.turn_timeout_seconds)
+        left = ((turn.started_at or now()) + limit - now()).total_seconds()
+        if left <= 0:
+            await self._turns.interrupt(session.id, turn.id, reason="timeout")
+            return LOOK_SECONDS
+        beat = relay.liveness.beat
+        handed = (now() - (turn.started_at or now())).total_seconds()
+        fresh = time.monotonic() - relay.liveness.beat_at < LOST_COMMAND_SECONDS
+        if beat and fresh and handed > LOST_COMMAND_SECONDS and turn.id not in (beat.turn_id, beat.last_turn_id):
+            log.info("prompt_sent_again", session_id=session.id, turn_id=turn.id)
+            await dispatch.send_prompt(self._bus, session, turn)
+        return min(LOOK_SECONDS, max(left, 0.01))
+
+    async def _watch_rest(self, session: Session) -> float:
+        if session.idle_since is None:
+            return LOOK_SECONDS
+        limit = timedelta(seconds=session.config.idle_timeout_seconds or self._limits.idle_timeout_seconds)
+        left = (session.idle_since + limit - now()).total_seconds()
+        if left <= 0:
+            await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", grace=self._settings.stop_grace))
+            return 0
+        return min(LOOK_SECONDS, max(left, 0.01))
+
+    async def _end(self, session: Session, ending: Ending) -> None:
+        await self._lifecycle.end(session, ending, lambda: self._relays.drain(session))
+
+    async def stop_all(self) -> None:
+        """At the end of the gateway: put what runs to sleep. Prompts that the model has not heard of stay queued."""
+        await self.close()
+        async with self._database.read() as connection:
+            live = [await sessions.get(connection, session_id) for session_id in await sessions.wanted(connection)]
+        endings = [
+            self._end(session, Ending(SessionStatus.ASLEEP, "gateway_stopped", grace=self._settings.stop_grace))
+            for session in live
+            if session and session.handle
+        ]
+        for result in await asyncio.gather(*endings, return_exceptions=True):
+            if isinstance(result, BaseException):
+                log.warning("session_not_stopped", error=str(result))
+
+    # ------------------------------------------------------------ what nobody wants
+
+    async def _sweep(self) -> None:
+        """End what runs for no session. First the places, then the database: a new session is never taken for an orphan."""
+        found = [item async for item in self._driver.running()]
+        for session_id, handle in found:
+            async with self._database.read() as connection:
+                session = await sessions.get(connection, session_id)
+            if session and (session.handle == handle or (session.status in LIVE and session.handle is None)):
+                continue
+            log.warning("orphan_ended", session_id=session_id, handle=handle)
+            await self._driver.stop(handle, grace=0)

@@ -1,0 +1,225 @@
+"""The model proxy: an ASGI application on the internal listener.
+
+It lets through the message endpoints and nothing else, checks the session's token on every request, takes off what the
+session sent as a key and puts the real one in, and passes the answer through as it streams. Before the first byte of an
+answer reaches the session, it is on record that the model has heard of the turn: that is what forbids to run it twice.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import structlog
+from multidict import CIMultiDict
+
+from cc_gateway.auth import Tokens
+from cc_gateway.errors import Unauthenticated
+from cc_gateway.internal import SESSION_KEY, Receive, Scope, Send
+from cc_gateway.model_proxy.upstream import Upstream
+
+log = structlog.get_logger(__name__)
+
+PATHS: Final = {"/v1/messages": "POST", "/v1/messages/count_tokens": "POST"}
+WARM_UP: Final = ("/", "/api/hello")  # the CLI opens its connection with one of these
+REQUEST_HEADERS: Final = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"content-type",
+        b"user-agent",
+        b"x-claude-code-agent-id",
+        b"x-claude-code-session-id",
+    }
+)
+ANSWER_HEADERS: Final = frozenset(
+    {"content-type", "content-encoding", "request-id", "retry-after", "x-should-retry", "cache-control"}
+)
+ANSWER_PREFIX: Final = "anthropic-ratelimit-"
+MAX_BODY: Final = 64 * 1024 * 1024
+
+AuthorizeIncarnation = Callable[[str, int], Awaitable[bool]]
+NoteRequest = Callable[[str, int], Awaitable[None]]
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+
+class ModelProxy:
+    """One for the gateway; `scope[SESSION_KEY]` says whose listener a request came in on."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        tokens: Tokens,
+        *,
+        authorize: AuthorizeIncarnation,
+        note_request: NoteRequest,
+        connect_timeout: float,
+        read_timeout: float,
+    ) -> None:
+        """
+        Args:
+            authorize: whether this incarnation of this session is the one that lives now.
+            note_request: commits that the model is being asked on behalf of the running turn.
+        """
+        self._upstream = upstream
+        self._tokens = tokens
+        self._authorize = authorize
+        self._note_request = note_request
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
+        self._client: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        socket = self._upstream.unix_socket
+        connector: aiohttp.BaseConnector = (
+            aiohttp.UnixConnector(str(socket), limit=0)
+            if socket
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        )
+        self._client = aiohttp.ClientSession(
+            connector=connector, timeout=self._timeout, auto_decompress=False, trust_env=True, read_bufsize=2**20
+        )
+
+    async def close(self) -> None:
+        if self._client:
+            await self._client.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            if scope["method"] == "HEAD" and scope["path"] in WARM_UP:
+                await _answer(send, 200, b"")
+                return
+            if PATHS.get(scope["path"]) != scope["method"]:
+                raise _Refused(404, "not_found_error", f"{scope['method']} {scope['path']} is not served here")
+            incarnation = await self._check_token(scope)
+            await self._forward(scope, receive, send, incarnation)
+        except _Refused as refusal:
+            await _answer(send, refusal.status, _error(refusal.kind, str(refusal)))
+
+    async def _check_token(self, scope: Scope) -> int:
+        session_id: str = scope[SESSION_KEY]
+        bearer = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+        try:
+            claim = self._tokens.verify_session(bearer.removeprefix("Bearer "))
+        except Unauthenticated as error:
+            raise _Refused(401, "authentication_error", error.message) from None
+        if claim.session_id != session_id or not await self._authorize(session_id, claim.incarnation):
+            raise _Refused(403, "permission_error", "this token is not good for this session now")
+        return claim.incarnation
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send, incarnation: int) -> None:
+        assert self._client is not None
+        begun = time.perf_counter()
+        body = await _read_body(receive)
+        url = self._upstream.base_url + scope["path"]
+        noted = asyncio.ensure_future(self._note_request(scope[SESSION_KEY], incarnation))
+        try:
+            request = self._client.post(url, data=body, headers=self._headers(scope), allow_redirects=False)
+            async with request as response:
+                await noted  # before any of the answer can have an effect
+                log.debug(
+                    "model_answered",
+                    session_id=scope[SESSION_KEY],
+                    status=response.status,
+                    first_byte_ms=round((time.perf_counter() - begun) * 1000, 1),
+                )
+                await _stream(response, receive, send)
+        except aiohttp.ClientError as error:
+            await self._unreachable(send, error)
+        except TimeoutError:
+            await self._unreachable(send, None)
+        finally:
+            noted.cancel()
+
+    async def _unreachable(self, send: Send, error: Exception | None) -> None:
+        why = str(error) or type(error).__name__ if error else "no answer in time"
+        log.warning("model_unreachable", upstream=self._upstream.name, error=why)
+        await _answer(send, 502, _error("api_error", f"the model ({self._upstream.name}) cannot be reached: {why}"))
+
+    def _headers(self, scope: Scope) -> CIMultiDict[str]:
+        headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name in REQUEST_HEADERS
+        )
+        if self._upstream.betas:
+            given = [headers["anthropic-beta"]] if "anthropic-beta" in headers else []
+            headers["anthropic-beta"] = ",".join([*given, *self._upstream.betas])
+        headers.update(self._upstream.headers)
+        return headers
+
+
+async def _read_body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refused(400, "invalid_request_error", "the request ended early")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_BODY:
+            raise _Refused(413, "request_too_large", f"a request may have {MAX_BODY} bytes")
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+async def _stream(response: aiohttp.ClientResponse, receive: Receive, send: Send) -> None:
+    """Pass the answer through; end the request to the model when the session hangs up."""
+    headers = [
+        (name.lower().encode(), value.encode("latin-1"))
+        for name, value in response.headers.items()
+        if name.lower() in ANSWER_HEADERS or name.lower().startswith(ANSWER_PREFIX)
+    ]
+    if response.status == 401:  # the operator's key is wrong: trying again for three minutes does not mend it
+        headers = [(name, value) for name, value in headers if name != b"x-should-retry"]
+        headers.append((b"x-should-retry", b"false"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    hung_up = asyncio.ensure_future(_hang_up(receive))
+    try:
+        async for chunk in _until(response, hung_up):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if not hung_up.done():
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        hung_up.cancel()
+
+
+async def _until(response: aiohttp.ClientResponse, hung_up: asyncio.Future[None]) -> AsyncIterator[bytes]:
+    while True:
+        read = asyncio.ensure_future(response.content.readany())
+        either: set[asyncio.Future[Any]] = {read, hung_up}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if hung_up.done():
+            read.cancel()
+            return
+        chunk = read.result()
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _error(kind: str, message: str) -> bytes:
+    return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})

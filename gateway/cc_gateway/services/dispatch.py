@@ -1,0 +1,29 @@
+"""Hands a session its next turn. A turn is committed as running on one incarnation before its command is sent, and the
+command is sent again only to that incarnation: so a prompt never runs on two."""
+
+from cc_gateway.models import Session, SessionStatus, Turn
+from cc_gateway.redis.bus import Bus
+from cc_gateway.services.recorder import Recorder
+from cc_gateway.stores import sessions, turns
+from cc_protocol.commands import Interrupt, Prompt
+from cc_protocol.events import StatusRunning, TurnStarted
+
+
+async def hand_over(recorder: Recorder, bus: Bus, session: Session, turn: Turn) -> None:
+    """Start the turn on the session's incarnation, and tell its wrapper."""
+    async with recorder.recording(session.id) as recording:
+        if not await turns.start(recording.connection, turn.id, session.incarnation):
+            return
+        await sessions.change(recording.connection, session.id, status=SessionStatus.RUNNING, idle_since=None)
+        recording.append(TurnStarted(incarnation=session.incarnation, attempt=turn.attempt + 1), turn_id=turn.id)
+        recording.append(StatusRunning(), turn_id=turn.id)
+    await send_prompt(bus, session, turn)
+
+
+async def send_prompt(bus: Bus, session: Session, turn: Turn) -> None:
+    """Tell the wrapper (again) which turn it has; it takes a turn once."""
+    await bus.send(session.id, Prompt(incarnation=session.incarnation, turn_id=turn.id, content=turn.content))
+
+
+async def send_interrupt(bus: Bus, session: Session, turn: Turn) -> None:
+    await bus.send(session.id, Interrupt(incarnation=session.incarnation, turn_id=turn.id))

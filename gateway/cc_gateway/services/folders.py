@@ -1,0 +1,79 @@
+"""Where a session's things lie. Everything is made and owned by the gateway; no name comes from outside unchecked.
+
+    <data>/sessions/<id>/workspace    ephemeral files, rw for the session
+    <data>/sessions/<id>/claude       CLAUDE_CONFIG_DIR: the transcript lives here and outlives incarnations
+    <data>/workspaces/<owner>/<name>  persistent files
+    <run>/<id>                        sockets and launch files, read-only for the session
+
+The run folder stands in the data folder, or in a short one under the temporary folder where the path of a socket would
+be too long for the system (107 characters).
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cc_gateway.drivers.base import Folders
+from cc_gateway.errors import StartupError
+from cc_gateway.models import Session, Workspace
+
+LONGEST_SOCKET_FOLDER = 107 - len("/sesn_01234567890123456789012345/gateway.sock~")
+
+
+class Layout:
+    """The folders of one deployment."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.run_root = _run_root(data_dir)
+
+    def prepare(self) -> None:
+        """Make the roots, closed to others. Raises `StartupError` where that cannot be done."""
+        try:
+            for folder in (self.data_dir, self.run_root, self.data_dir / "sessions", self.data_dir / "workspaces"):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self.run_root.stat().st_uid != os.getuid():
+                raise StartupError(f"{self.run_root} belongs to somebody else: remove it", code="data_dir_unusable")
+            probe = self.data_dir / ".write-probe"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StartupError(
+                f"cannot use the data folder {self.data_dir}: {error.strerror}. Set CC_DATA_DIR to a folder that you may"
+                " write",
+                code="data_dir_unusable",
+            ) from error
+
+    def of(self, session: Session) -> Folders:
+        home = self.data_dir / "sessions" / session.id
+        return Folders(
+            workspace=self._workspace(session.owner, session.workspace) or home / "workspace",
+            claude=home / "claude",
+            run=self.run_root / session.id,
+        )
+
+    def create(self, session: Session) -> Folders:
+        folders = self.of(session)
+        for folder in (folders.workspace, folders.claude, folders.run):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folders
+
+    def remove(self, session: Session) -> None:
+        """Remove what belongs to the session alone; a persistent workspace stays."""
+        shutil.rmtree(self.data_dir / "sessions" / session.id, ignore_errors=True)
+        shutil.rmtree(self.run_root / session.id, ignore_errors=True)
+
+    def _workspace(self, owner: str, workspace: Workspace) -> Path | None:
+        if workspace.id is None:
+            return None
+        return self.data_dir / "workspaces" / hashlib.sha256(owner.encode()).hexdigest()[:16] / workspace.id
+
+
+def _run_root(data_dir: Path) -> Path:
+    root = data_dir / "run"
+    if len(os.fsencode(root)) <= LONGEST_SOCKET_FOLDER:
+        return root
+    mark = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"cc-docker-{os.getuid()}-{mark}"

@@ -1,0 +1,185 @@
+"""The settings, read once from the environment (and `.env`) by the entry point and handed down from there.
+
+Each class is one subject; `docs/configuration.md` is generated from them (`python -m cc_gateway docs configuration`).
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cc_gateway.errors import StartupError
+
+
+def default_data_dir() -> Path:
+    """Where an embedded gateway keeps its things: `$XDG_DATA_HOME/cc-docker`, or `~/.local/share/cc-docker`."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "cc-docker"
+
+
+class _Section(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="CC_", env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+
+class ServerSettings(_Section):
+    """The gateway's own place: its folder and its public address."""
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder of everything that is kept: database, sessions, keys. One gateway at a time.",
+    )
+    host: str = Field("127.0.0.1", description="Address of the public listener.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the public listener; 0 takes a free one.")
+    public_url: str | None = Field(
+        None, description="How clients reach the gateway, for the addresses in answers. Default: from host and port."
+    )
+    deployment: str = Field(
+        "local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="Name that keeps deployments on one engine apart."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`text` for people, `json` for machines; `auto` looks whether a terminal reads."
+    )
+
+
+class AuthSettings(_Section):
+    """Who may use the API."""
+
+    jwt_secret: SecretStr | None = Field(
+        None, description="Secret that signs tokens (32 bytes or more). Default: made once, kept in the data folder."
+    )
+    jwt_issuer: str = Field("cc-docker", description="`iss` of the tokens that are made and accepted.")
+    jwt_audience: str = Field("cc-docker-api", description="`aud` of user tokens.")
+    jwt_public_key: str | None = Field(
+        None, description="PEM public key (RS256) of an outside issuer whose user tokens are accepted too."
+    )
+    jwt_outside_issuer: str | None = Field(None, description="`iss` of the outside issuer's tokens.")
+    token_hours: float = Field(12.0, gt=0, le=24 * 366, description="How long a made token is good for, in hours.")
+
+
+class StoreSettings(_Section):
+    """The database."""
+
+    database_url: str | None = Field(
+        None,
+        description="SQLAlchemy URL (`postgresql+asyncpg://…`, `sqlite+aiosqlite:///…`). Default: SQLite in the"
+        " data folder.",
+    )
+
+
+class RedisSettings(_Section):
+    """Redis, over which gateway and sessions talk."""
+
+    redis_url: SecretStr | None = Field(
+        None,
+        description="URL of a Redis or Valkey (>= 7). Default: one of our own, started and stopped with the gateway.",
+    )
+    redis_maxmemory_clients: str = Field("256mb", description="Memory that all clients of our own Redis may hold.")
+
+
+class ModelSettings(_Section):
+    """The model behind the proxy. The first of these that is set is used; with none, the scripted model answers."""
+
+    model_url: str | None = Field(
+        None, pattern=r"^https?://", description="Base URL of a server that speaks the Messages API (Ollama, vLLM, …)."
+    )
+    model_key: SecretStr | None = Field(
+        None, description="Key for `CC_MODEL_URL`, sent as `x-api-key`, if it wants one."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("ANTHROPIC_API_KEY"), description="Anthropic API key."
+    )
+    oauth_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("CLAUDE_CODE_OAUTH_TOKEN"), description="Token of `claude setup-token`."
+    )
+    scripted: bool = Field(False, description="Use the scripted model even where a key is set.")
+    scenario_file: Path | None = Field(None, description="Scenario for the scripted model (JSON).")
+    default_model: str | None = Field(None, description="Model of sessions that name none. Default: the CLI's own.")
+    model_connect_timeout: float = Field(10.0, gt=0, description="Longest connect to the model, in seconds.")
+    model_read_timeout: float = Field(600.0, gt=0, description="Longest silence of the model, in seconds.")
+
+
+class DriverSettings(_Section):
+    """Where sessions run."""
+
+    driver: Literal["process"] = Field("process", description="How a session gets a place to run.")
+    unsafe: bool = Field(
+        False, description="Let a real model run unlisted commands although nothing isolates it (process driver)."
+    )
+    bubblewrap: Literal["auto", "on", "off"] = Field(
+        "auto", description="Confine sessions of the process driver with bubblewrap: `auto` where it is installed."
+    )
+    claude_binary: Path | None = Field(
+        None, description="The `claude` binary. Default: the pinned one of our packages."
+    )
+    skills_dir: Path | None = Field(None, description="Folder of the skills that sessions may name (`NAME/SKILL.md`).")
+    start_timeout: float = Field(60.0, gt=0, description="Longest start of a session, in seconds.")
+    stop_grace: float = Field(10.0, gt=0, description="How long a session may take to stop by itself, in seconds.")
+    silence_seconds: float = Field(30.0, gt=0, description="Silence after which a wrapper counts as dead, in seconds.")
+    keep_sessions: bool = Field(
+        False, description="Leave sessions running when the gateway stops; the next one finds them again."
+    )
+    max_restarts: int = Field(3, ge=0, description="Failed starts in a row after which a session is `failed`.")
+
+
+class LimitSettings(_Section):
+    """What one request, session and deployment may take."""
+
+    max_body_bytes: int = Field(48 * 1024 * 1024, gt=0, description="Longest request body, in bytes.")
+    max_prompt_bytes: int = Field(32 * 1024 * 1024, gt=0, description="Longest prompt as JSON, in bytes.")
+    max_queued_turns: int = Field(20, ge=1, description="Turns that may wait in one session.")
+    max_sessions: int = Field(100, ge=1, description="Sessions of one owner that are not deleted.")
+    turn_timeout_seconds: int = Field(3600, ge=1, description="Default for a session's `timeout_seconds`.")
+    idle_timeout_seconds: int = Field(1800, ge=1, description="Default for a session's `idle_timeout_seconds`.")
+    max_event_bytes: int = Field(33 * 1024 * 1024, gt=0, description="Longest outbox entry that is taken, in bytes.")
+    listener_queue: int = Field(
+        1000, ge=10, description="Messages that a slow listener may lag behind, before it is cut."
+    )
+    websocket_ping_seconds: float = Field(20.0, gt=0, description="Interval of WebSocket pings, in seconds.")
+    heartbeat_seconds: float = Field(15.0, gt=0, description="Interval of SSE heartbeats, in seconds.")
+
+
+SECTIONS: tuple[type[_Section], ...] = (
+    ServerSettings,
+    AuthSettings,
+    StoreSettings,
+    RedisSettings,
+    ModelSettings,
+    DriverSettings,
+    LimitSettings,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, one field a subject."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    driver: DriverSettings = field(default_factory=DriverSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """Read the environment. Raises `StartupError` that names each wrong variable and what was expected."""
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [f"  CC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"]]
+            raise StartupError("wrong settings:\n" + "\n".join(lines), code="bad_settings") from None
+
+    @property
+    def data_dir(self) -> Path:
+        return self.server.data_dir.expanduser().absolute()
+
+    def text_logs(self) -> bool:
+        return self.server.log_format == "text" or (self.server.log_format == "auto" and sys.stderr.isatty())

@@ -1,0 +1,151 @@
+"""Queries over sessions. Each takes a connection of `Database`, and so composes into one transaction."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cc_gateway.models import Session, SessionConfig, SessionStatus, Workspace, now
+from cc_gateway.stores.schema import heads, sessions, turns
+
+
+def _to_session(row: RowMapping) -> Session:
+    fields = dict(row)
+    fields["workspace"] = Workspace(type=fields.pop("workspace_type"), id=fields.pop("workspace_id"))
+    fields["status"] = SessionStatus(fields["status"])
+    fields["metadata"] = orjson.loads(fields["metadata"])
+    fields["config"] = SessionConfig.model_validate_json(fields["config"])
+    return Session(**fields)
+
+
+async def add(connection: AsyncConnection, session: Session) -> None:
+    await connection.execute(
+        insert(sessions).values(
+            id=session.id,
+            owner=session.owner,
+            status=session.status.value,
+            reason=session.reason,
+            title=session.title,
+            metadata=orjson.dumps(session.metadata).decode(),
+            config=session.config.model_dump_json(exclude_unset=True),
+            workspace_type=session.workspace.type,
+            workspace_id=session.workspace.id,
+            created_at=session.created_at,
+            updated_at=session.updated_at,
+            stop_requested=session.stop_requested,
+            incarnation=session.incarnation,
+            ready=session.ready,
+            failed_starts=session.failed_starts,
+        )
+    )
+    await connection.execute(
+        insert(heads).values(session_id=session.id, last_seq=0, epoch=0, incarnation=session.incarnation, outbox_n=0)
+    )
+
+
+async def get(connection: AsyncConnection, session_id: str, *, owner: str | None = None) -> Session | None:
+    """The session, deleted ones included only where no owner asks."""
+    query = select(sessions).where(sessions.c.id == session_id)
+    if owner is not None:
+        query = query.where(sessions.c.owner == owner, sessions.c.deleted_at.is_(None))
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else _to_session(row)
+
+
+async def page(
+    connection: AsyncConnection,
+    owner: str,
+    *,
+    status: SessionStatus | None,
+    labels: dict[str, str],
+    before: str | None,
+    limit: int,
+) -> list[Session]:
+    """Sessions of an owner, newest first; `labels` must be equal to the metadata's values as text."""
+    query = select(sessions).where(sessions.c.owner == owner, sessions.c.deleted_at.is_(None))
+    if status is not None:
+        query = query.where(sessions.c.status == status.value)
+    found: list[Session] = []
+    while True:
+        batch = query if before is None else query.where(sessions.c.id < before)
+        rows = (await connection.execute(batch.order_by(sessions.c.id.desc()).limit(limit))).mappings().all()
+        matching = [s for s in map(_to_session, rows) if _matches(s, labels)]
+        found += matching[: limit - len(found)]
+        if len(found) == limit or len(rows) < limit:
+            return found
+        before = rows[-1]["id"]
+
+
+def _matches(session: Session, labels: dict[str, str]) -> bool:
+    def as_text(value: Any) -> str:
+        return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+    return all(key in session.metadata and as_text(session.metadata[key]) == text for key, text in labels.items())
+
+
+async def count(connection: AsyncConnection, owner: str) -> int:
+    query = select(func.count()).where(sessions.c.owner == owner, sessions.c.deleted_at.is_(None))
+    return (await connection.execute(query)).scalar_one()
+
+
+async def change(connection: AsyncConnection, session_id: str, **values: Any) -> None:
+    """Set columns; `status` may be a `SessionStatus`, `metadata` and `config` their objects."""
+    if isinstance(status := values.get("status"), SessionStatus):
+        values["status"] = status.value
+    if isinstance(metadata := values.get("metadata"), dict):
+        values["metadata"] = orjson.dumps(metadata).decode()
+    if isinstance(config := values.get("config"), SessionConfig):
+        values["config"] = config.model_dump_json(exclude_unset=True)
+    await connection.execute(update(sessions).where(sessions.c.id == session_id).values(updated_at=now(), **values))
+
+
+async def wanted(connection: AsyncConnection) -> list[str]:
+    """Sessions that the reconciler has to look at: all but those that rest with nothing left to do."""
+    resting = (SessionStatus.ASLEEP.value, SessionStatus.STOPPED.value, SessionStatus.FAILED.value)
+    query = select(sessions.c.id).where(
+        sessions.c.status.not_in(resting)
+        | sessions.c.handle.is_not(None)
+        | sessions.c.deleted_at.is_not(None)
+        | sessions.c.id.in_(select(turns.c.session_id).where(turns.c.status.in_(("queued", "running"))))
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+async def using_workspace(connection: AsyncConnection, owner: str, workspace_id: str) -> list[Session]:
+    query = select(sessions).where(
+        sessions.c.owner == owner, sessions.c.workspace_id == workspace_id, sessions.c.deleted_at.is_(None)
+    )
+    return [_to_session(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def counts_by_status(connection: AsyncConnection) -> dict[str, int]:
+    query = select(sessions.c.status, func.count()).where(sessions.c.deleted_at.is_(None)).group_by(sessions.c.status)
+    return dict((await connection.execute(query)).tuples().all())
+
+
+async def begin_incarnation(connection: AsyncConnection, session: Session, *, redis_hash: str, at: datetime) -> int:
+    """Number a new life of the session's wrapper. From here on, whatever an older one says is fenced off."""
+    incarnation = session.incarnation + 1
+    await change(
+        connection,
+        session.id,
+        status=SessionStatus.STARTING,
+        reason=None,
+        incarnation=incarnation,
+        incarnation_started_at=at,
+        handle=None,
+        ready=False,
+        idle_since=None,
+        redis_hash=redis_hash,
+    )
+    await connection.execute(
+        update(heads).where(heads.c.session_id == session.id).values(incarnation=incarnation, outbox_n=0)
+    )
+    return incarnation
+
+
+async def erase(connection: AsyncConnection, session_id: str) -> None:
+    """Remove the session and, by cascade, all that hangs on it."""
+    await connection.execute(delete(sessions).where(sessions.c.id == session_id))

@@ -1,0 +1,159 @@
+"""Queries over turns: the table is the queue, and every change of state is conditional on the state before."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cc_gateway.models import ENDED, Turn, TurnStatus, now
+from cc_gateway.stores.schema import turns
+
+
+def _to_turn(row: RowMapping) -> Turn:
+    fields = dict(row)
+    fields["status"] = TurnStatus(fields["status"])
+    fields["content"] = orjson.loads(fields["content"])
+    fields["outcome"] = orjson.loads(fields["outcome"])
+    return Turn(**fields)
+
+
+async def add(connection: AsyncConnection, turn_id: str, session_id: str, content: list[dict[str, Any]]) -> Turn:
+    """Queue a turn behind all others of its session; the caller holds the session's head row."""
+    last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session_id)
+    number = (await connection.execute(last)).scalar_one() + 1
+    await connection.execute(
+        insert(turns).values(
+            id=turn_id,
+            session_id=session_id,
+            number=number,
+            status=TurnStatus.QUEUED.value,
+            content=orjson.dumps(content).decode(),
+            created_at=now(),
+            attempt=0,
+            model_requested=False,
+            outcome="{}",
+        )
+    )
+    turn = await get(connection, session_id, turn_id)
+    assert turn is not None
+    return turn
+
+
+async def get(connection: AsyncConnection, session_id: str, turn_id: str) -> Turn | None:
+    query = select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else _to_turn(row)
+
+
+async def page(
+    connection: AsyncConnection, session_id: str, *, status: TurnStatus | None, after: int, limit: int
+) -> list[Turn]:
+    query = select(turns).where(turns.c.session_id == session_id, turns.c.number > after)
+    if status is not None:
+        query = query.where(turns.c.status == status.value)
+    rows = (await connection.execute(query.order_by(turns.c.number).limit(limit))).mappings()
+    return [_to_turn(row) for row in rows]
+
+
+async def queued(connection: AsyncConnection, session_id: str) -> int:
+    query = select(func.count()).where(turns.c.session_id == session_id, turns.c.status == TurnStatus.QUEUED.value)
+    return (await connection.execute(query)).scalar_one()
+
+
+async def running(connection: AsyncConnection, session_id: str) -> Turn | None:
+    return await _first(connection, session_id, TurnStatus.RUNNING)
+
+
+async def next_queued(connection: AsyncConnection, session_id: str) -> Turn | None:
+    return await _first(connection, session_id, TurnStatus.QUEUED)
+
+
+async def _first(connection: AsyncConnection, session_id: str, status: TurnStatus) -> Turn | None:
+    query = select(turns).where(turns.c.session_id == session_id, turns.c.status == status.value)
+    row = (await connection.execute(query.order_by(turns.c.number).limit(1))).mappings().one_or_none()
+    return None if row is None else _to_turn(row)
+
+
+async def start(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:
+    """queued → running on this incarnation. False where it is queued no more."""
+    result = await connection.execute(
+        update(turns)
+        .where(turns.c.id == turn_id, turns.c.status == TurnStatus.QUEUED.value)
+        .values(
+            status=TurnStatus.RUNNING.value,
+            incarnation=incarnation,
+            started_at=now(),
+            attempt=turns.c.attempt + 1,
+            model_requested=False,
+        )
+    )
+    return result.rowcount == 1
+
+
+async def requeue(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:
+    """running → queued: only for a turn of which the model has seen nothing, so that no side effect runs twice."""
+    result = await connection.execute(
+        update(turns)
+        .where(
+            turns.c.id == turn_id,
+            turns.c.status == TurnStatus.RUNNING.value,
+            turns.c.incarnation == incarnation,
+            turns.c.model_requested.is_(False),
+        )
+        .values(status=TurnStatus.QUEUED.value, incarnation=None, started_at=None)
+    )
+    return result.rowcount == 1
+
+
+async def end(
+    connection: AsyncConnection,
+    turn_id: str,
+    status: TurnStatus,
+    outcome: dict[str, Any],
+    *,
+    incarnation: int | None,
+) -> bool:
+    """Give a turn its one end. False where it has one already or runs on another incarnation.
+
+    `incarnation` None ends a queued turn, a number one that runs on it.
+    """
+    assert status in ENDED
+    state = TurnStatus.QUEUED if incarnation is None else TurnStatus.RUNNING
+    query = update(turns).where(turns.c.id == turn_id, turns.c.status == state.value)
+    if incarnation is not None:
+        query = query.where(turns.c.incarnation == incarnation)
+    result = await connection.execute(
+        query.values(status=status.value, ended_at=now(), outcome=orjson.dumps(outcome).decode())
+    )
+    return result.rowcount == 1
+
+
+async def mark_interrupt(connection: AsyncConnection, turn_id: str, reason: str, at: datetime) -> bool:
+    """Note that this running turn is to end. The first reason stays."""
+    result = await connection.execute(
+        update(turns)
+        .where(turns.c.id == turn_id, turns.c.status == TurnStatus.RUNNING.value, turns.c.interrupt_reason.is_(None))
+        .values(interrupt_reason=reason, interrupted_at=at)
+    )
+    return result.rowcount == 1
+
+
+async def mark_model_request(connection: AsyncConnection, session_id: str, incarnation: int) -> None:
+    """Note that the model has heard of the turn that runs: from now on it is never run again by itself."""
+    await connection.execute(
+        update(turns)
+        .where(
+            turns.c.session_id == session_id,
+            turns.c.incarnation == incarnation,
+            turns.c.status == TurnStatus.RUNNING.value,
+            turns.c.model_requested.is_(False),
+        )
+        .values(model_requested=True)
+    )
+
+
+async def all_queued(connection: AsyncConnection, session_id: str) -> list[Turn]:
+    query = select(turns).where(turns.c.session_id == session_id, turns.c.status == TurnStatus.QUEUED.value)
+    return [_to_turn(row) for row in (await connection.execute(query.order_by(turns.c.number))).mappings()]

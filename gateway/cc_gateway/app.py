@@ -24,14 +24,15 @@ from cc_gateway.drivers.base import DriverError, SessionDriver
 from cc_gateway.drivers.claude import CLAUDE_VERSION, claude_binary
 from cc_gateway.drivers.process import ProcessDriver
 from cc_gateway.errors import StartupError
-from cc_gateway.internal import RedisEndpoint, SessionDoors, serve_http
+from cc_gateway.internal import SessionDoors, serve_http
 from cc_gateway.loops.reconciler import Reconciler
 from cc_gateway.loops.relay import Relays
 from cc_gateway.model_proxy.proxy import ModelProxy
 from cc_gateway.model_proxy.scripted import create_scripted_app, load_scenario_file
 from cc_gateway.model_proxy.upstream import Upstream, choose_upstream
-from cc_gateway.redis.bus import Bus, refuse_open_redis
+from cc_gateway.redis.bus import Bus
 from cc_gateway.redis.embedded import EmbeddedRedis
+from cc_gateway.redis.endpoint import RedisEndpoint
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.folders import Layout
 from cc_gateway.services.incarnations import Incarnations
@@ -109,7 +110,7 @@ class Gateway:
         bus = Bus(url)
         stack.push_async_callback(bus.close)
         await bus.open()
-        await refuse_open_redis(url)
+        await RedisEndpoint.from_url(url).refuse_open()
         return bus
 
     async def _open_model(self, stack: AsyncExitStack) -> Upstream:
@@ -135,7 +136,7 @@ class Gateway:
         )
         await proxy.open()
         stack.push_async_callback(proxy.close)
-        doors = SessionDoors(proxy, RedisEndpoint.from_url(bus.url))
+        doors = SessionDoors(proxy, RedisEndpoint.from_url(bus.url).open)
         stack.push_async_callback(doors.close_all)
         return doors
 

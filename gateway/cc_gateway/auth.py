@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jose import JWTError, jwt
+from jose import ExpiredSignatureError, JWTError, jwt
 
 from cc_gateway.errors import StartupError, Unauthenticated
 from cc_gateway.models import Principal
@@ -113,6 +113,8 @@ class Tokens:
             if header.get("alg") != algorithm or "crit" in header or header.get("typ", "JWT") != "JWT":
                 raise Unauthenticated("the token's header is not one of ours", code="invalid_token")
             claims = jwt.decode(token, key, algorithms=[algorithm], audience=audience, issuer=issuer, options=_OPTIONS)
+        except ExpiredSignatureError:
+            raise Unauthenticated("the token has expired", code="token_expired") from None
         except (JWTError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise Unauthenticated(f"the token is not valid: {error}", code="invalid_token") from None
         self._check_claims(claims, audience)

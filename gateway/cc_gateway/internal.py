@@ -9,10 +9,8 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -27,32 +25,12 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 SESSION_KEY = "cc.session_id"
 MAX_CONNECTIONS = 64
 PIPE_CHUNK = 64 * 1024
 LONGEST_PATH = 107  # sun_path, less its final zero
-
-
-@dataclass(frozen=True)
-class RedisEndpoint:
-    """Where Redis listens: a unix socket, or host and port."""
-
-    path: str | None
-    host: str = ""
-    port: int = 0
-
-    @classmethod
-    def from_url(cls, url: str) -> "RedisEndpoint":
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return cls(path=parts.path)
-        return cls(path=None, host=parts.hostname or "localhost", port=parts.port or 6379)
-
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self.path:
-            return await asyncio.open_unix_connection(self.path)
-        return await asyncio.open_connection(self.host, self.port)
 
 
 async def serve_http(app: ASGIApp, path: Path) -> asyncio.Server:
@@ -83,9 +61,9 @@ async def _bind(path: Path, create: Callable[[str], Awaitable[asyncio.Server]]) 
 class SessionDoors:
     """Opens and closes the sockets of sessions. Opening twice keeps what is open."""
 
-    def __init__(self, app: ASGIApp, redis: RedisEndpoint) -> None:
+    def __init__(self, app: ASGIApp, open_redis: Connect) -> None:
         self._app = app
-        self._redis = redis
+        self._open_redis = open_redis
         self._open: dict[str, tuple[asyncio.Server, asyncio.Server]] = {}
         self._pipes: dict[str, set[asyncio.Task[None]]] = {}
 
@@ -123,7 +101,7 @@ class SessionDoors:
             return
         tasks.add(task)
         try:
-            upstream_reader, upstream_writer = await self._redis.open()
+            upstream_reader, upstream_writer = await self._open_redis()
             async with asyncio.TaskGroup() as group:
                 group.create_task(_copy(reader, upstream_writer))
                 group.create_task(_copy(upstream_reader, writer))

@@ -23,4 +23,4 @@ def new_id(prefix: str) -> str:
 
 def is_id(text: str, prefix: str) -> bool:
     """Whether `text` is a well-formed identifier of this kind: the gateway checks before it builds a path of it."""
-    return text.startswith(f"{prefix}_") and _ID.match(text) is not None
+    return text.startswith(f"{prefix}_") and _ID.fullmatch(text) is not None

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from cc_protocol.events import AgentBody, EventId, ModelUsage, TurnError
 
 
+EntryNumber = Annotated[int, Field(ge=1, le=2**62, strict=True)]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +30,7 @@ class Lines(_Entry):
     """What one line of the CLI meant: no, one or several events, and the line itself."""
 
     kind: Literal["lines"] = "lines"
-    n: int = Field(ge=1)
+    n: EntryNumber
     turn_id: str | None = None
     claims: list[Claim]
     raw: str | None = None
@@ -37,7 +40,7 @@ class Ready(_Entry):
     """`claude` runs and takes prompts; its MCP servers are connected or have failed."""
 
     kind: Literal["ready"] = "ready"
-    n: int = Field(ge=1)
+    n: EntryNumber
     cli_version: str
     resumed: bool
 
@@ -46,7 +49,7 @@ class TurnEnd(_Entry):
     """How a turn ended, as the CLI's `result` (or its death) says."""
 
     kind: Literal["turn_end"] = "turn_end"
-    n: int = Field(ge=1)
+    n: EntryNumber
     turn_id: str
     outcome: Literal["completed", "failed", "interrupted"]
     result: str | None = None
@@ -63,7 +66,7 @@ class Fatal(_Entry):
     """The wrapper cannot go on, and why. It ends after this."""
 
     kind: Literal["fatal"] = "fatal"
-    n: int = Field(ge=1)
+    n: EntryNumber
     code: str
     message: str
 

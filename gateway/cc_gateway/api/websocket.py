@@ -66,8 +66,8 @@ async def stream(socket: WebSocket, session_id: str) -> None:
     try:
         session, after, previews = await _admit(socket, deps, session_id)
     except CCError as error:
-        code = {"unauthenticated": CLOSE_UNAUTHENTICATED, "invalid_token": CLOSE_UNAUTHENTICATED}.get(error.code)
-        code = code or (CLOSE_BAD_REQUEST if isinstance(error, InvalidRequest) else CLOSE_NOT_FOUND)
+        code = CLOSE_BAD_REQUEST if isinstance(error, InvalidRequest) else CLOSE_NOT_FOUND
+        code = CLOSE_UNAUTHENTICATED if isinstance(error, Unauthenticated) else code
         await socket.accept()
         await socket.send_text(orjson.dumps({"type": "stream.error", "ref": None, "error": as_dict(error)}).decode())
         await socket.close(code, error.message[:120])
@@ -136,7 +136,10 @@ class _Conversation:
 
     async def _receive(self) -> None:
         while True:
-            text = await self._socket.receive_text()
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text") or ""  # a binary frame has none
             ref: str | None = None
             try:
                 frame = _parse(text)
@@ -166,6 +169,8 @@ class _Conversation:
 
 
 def _parse(text: str) -> PromptFrame | InterruptFrame | PingFrame:
+    if not text:
+        raise InvalidRequest("frames are JSON, as text")
     try:
         return FRAME.validate_json(text)
     except ValidationError as error:

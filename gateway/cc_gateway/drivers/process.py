@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 MARK = "CC_SESSION_MARK"
 """What every process of a session carries: `<deployment>/<session>/<incarnation>`."""
 
+WRAPPER = [sys.executable, "-m", "cc_wrapper"]
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 
 
@@ -92,7 +93,7 @@ class ProcessDriver(SessionDriver):
                 return text
             await self.stop(text, grace=0)
         spec.write_files(inside=spec.folders)
-        command = [sys.executable, "-m", "cc_wrapper"]
+        command = WRAPPER
         if self._bubblewrap:
             command = confine(self._bubblewrap, spec.folders, self._hidden, Path(spec.launch.claude_binary), command)
         return await self._spawn(spec, command)
@@ -194,7 +195,7 @@ class ProcessDriver(SessionDriver):
             text = await asyncio.to_thread(self._log_file(parsed.session_id).read_text, errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-tail:])
+        return "\n".join(text.splitlines()[-tail:]) if tail > 0 else ""
 
     def _log_file(self, session_id: str) -> Path:
         return self._logs / f"{session_id}.log"

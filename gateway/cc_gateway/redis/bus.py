@@ -8,7 +8,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from cc_gateway.errors import StartupError
 from cc_protocol import keys
@@ -46,8 +46,6 @@ class Bus:
         try:
             await self.redis.ping()
             await self.redis.execute_command("ACL", "WHOAMI")  # type: ignore[no-untyped-call]
-        except AuthenticationError as error:
-            raise StartupError(f"Redis refuses the gateway: {error}. Set CC_REDIS_URL", code="redis_denied") from error
         except RedisError as error:
             raise StartupError(
                 f"cannot use Redis: {error}. It must run, be version 7 or newer, and allow ACL; or unset CC_REDIS_URL"
@@ -125,26 +123,3 @@ class Bus:
                 await pipeline.execute()
         except (RedisError, OSError) as error:
             log.warning("hint_not_published", session_id=session_id, error=str(error))
-
-
-async def refuse_open_redis(url: str) -> None:
-    """Refuse a Redis that answers a stranger: a session could simply not log in and be anybody.
-
-    Raises:
-        StartupError: an anonymous PING was answered.
-    """
-    redis = connect(url)
-    pool = redis.connection_pool
-    for name in ("username", "password"):
-        pool.connection_kwargs.pop(name, None)
-    try:
-        await redis.ping()
-    except (AuthenticationError, ResponseError):
-        return
-    finally:
-        await redis.aclose()
-    raise StartupError(
-        "this Redis answers without a password, so any session could read all others: set `requirepass`, or"
-        " `user default off` and a user for the gateway, and name it in CC_REDIS_URL",
-        code="redis_open",
-    )

@@ -1,0 +1,206 @@
+"""The record: gapless numbers, one owner, nothing half-written."""
+
+import asyncio
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from cc_gateway.errors import Conflict, Fenced, NotFound
+from cc_gateway.models import Session, SessionConfig, SessionStatus, TurnStatus, Workspace, now
+from cc_gateway.stores import idempotency, record, sessions, turns
+from cc_gateway.stores.engine import Database
+from cc_gateway.stores.record import Fence
+from cc_protocol.events import StatusAsleep, StatusRunning
+from cc_protocol.ids import SESSION, TURN, new_id
+
+
+async def add_session(database: Database) -> str:
+    moment = now()
+    session = Session(
+        id=new_id(SESSION),
+        owner="somebody",
+        status=SessionStatus.STARTING,
+        reason=None,
+        title="née \U0001f600",
+        metadata={"a": [1, None, "ü"]},
+        config=SessionConfig(model="m"),
+        workspace=Workspace(),
+        created_at=moment,
+        updated_at=moment,
+        stop_requested=False,
+        deleted_at=None,
+        incarnation=0,
+        incarnation_started_at=None,
+        handle=None,
+        ready=False,
+        failed_starts=0,
+        idle_since=None,
+        redis_hash=None,
+    )
+    async with database.write() as connection:
+        await sessions.add(connection, session)
+    async with database.read() as connection:
+        assert await sessions.get(connection, session.id) == session
+    return session.id
+
+
+async def append(database: Database, session_id: str, count: int = 1) -> None:
+    async with database.write() as connection, record.recording_in(connection, session_id) as recording:
+        for _ in range(count):
+            recording.append(StatusRunning())
+
+
+async def numbers(database: Database, session_id: str) -> list[int]:
+    async with database.read() as connection:
+        return [event.seq for event in await record.read(connection, session_id, limit=10_000)]
+
+
+async def test_many_writers_at_once_leave_no_gap_and_no_double(database: Database) -> None:
+    session_id = await add_session(database)
+    await asyncio.gather(*(append(database, session_id, 1 + i % 3) for i in range(60)))
+    assert await numbers(database, session_id) == list(range(1, 121))
+
+
+async def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
+    session_id = await add_session(database)
+    await append(database, session_id)
+    with pytest.raises(RuntimeError):
+        async with database.write() as connection, record.recording_in(connection, session_id) as recording:
+            recording.append(StatusRunning())
+            raise RuntimeError
+    await append(database, session_id)
+    assert await numbers(database, session_id) == [1, 2]
+
+
+async def test_a_writer_that_is_cancelled_does_not_block_the_next(database: Database) -> None:
+    session_id = await add_session(database)
+    inside = asyncio.Event()
+
+    async def hang() -> None:
+        async with database.write() as connection, record.recording_in(connection, session_id) as recording:
+            recording.append(StatusRunning())
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hang())
+    await inside.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await append(database, session_id)
+    assert await numbers(database, session_id) == [1]
+
+
+async def test_whoever_claims_last_fences_all_others(database: Database) -> None:
+    session_id = await add_session(database)
+    async with database.write() as connection:
+        old = await record.claim(connection, session_id)
+        new = await record.claim(connection, session_id)
+    assert old and new
+    async with (
+        database.write() as connection,
+        record.recording_in(connection, session_id, fence=new, outbox_n=2) as recording,
+    ):
+        recording.append(StatusRunning())
+    for stale in (old, new):  # the new one too, until it goes on from what it committed
+        with pytest.raises(Fenced):
+            async with (
+                database.write() as connection,
+                record.recording_in(connection, session_id, fence=stale, outbox_n=3) as recording,
+            ):
+                recording.append(StatusAsleep())
+    going_on = Fence(new.epoch, new.incarnation, 2)
+    async with (
+        database.write() as connection,
+        record.recording_in(connection, session_id, fence=going_on, outbox_n=3) as recording,
+    ):
+        recording.append(StatusRunning())
+    assert await numbers(database, session_id) == [1, 2]
+
+
+async def test_a_new_incarnation_fences_the_relay_of_the_old(database: Database) -> None:
+    session_id = await add_session(database)
+    async with database.write() as connection:
+        fence = await record.claim(connection, session_id)
+        session = await sessions.get(connection, session_id)
+        assert session
+        assert await sessions.begin_incarnation(connection, session, redis_hash="h", at=now()) == 1
+    with pytest.raises(Fenced):
+        async with database.write() as connection, record.recording_in(connection, session_id, fence=fence, outbox_n=1):
+            pass
+
+
+async def test_there_is_no_record_without_its_session(database: Database) -> None:
+    with pytest.raises(NotFound):
+        await append(database, new_id(SESSION))
+
+
+async def test_a_turn_has_exactly_one_end_however_many_try(database: Database) -> None:
+    session_id = await add_session(database)
+    turn_id = new_id(TURN)
+    async with database.write() as connection:
+        await turns.add(connection, turn_id, session_id, [{"type": "text", "text": "\x01 ü"}])
+        assert await turns.start(connection, turn_id, 1)
+        assert not await turns.start(connection, turn_id, 2)
+
+    async def end(status: TurnStatus) -> bool:
+        async with database.write() as connection:
+            return await turns.end(connection, turn_id, status, {}, incarnation=1)
+
+    states = [TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.INTERRUPTED] * 5
+    assert sum(await asyncio.gather(*(end(status) for status in states))) == 1
+
+
+async def test_an_end_of_another_incarnation_does_not_count(database: Database) -> None:
+    session_id = await add_session(database)
+    turn_id = new_id(TURN)
+    async with database.write() as connection:
+        await turns.add(connection, turn_id, session_id, [])
+        await turns.start(connection, turn_id, 2)
+        assert not await turns.end(connection, turn_id, TurnStatus.COMPLETED, {}, incarnation=1)
+        assert not await turns.end(connection, turn_id, TurnStatus.CANCELED, {}, incarnation=None)
+        assert await turns.end(connection, turn_id, TurnStatus.COMPLETED, {}, incarnation=2)
+
+
+async def test_a_turn_that_the_model_has_heard_of_is_never_queued_again(database: Database) -> None:
+    session_id = await add_session(database)
+    turn_id = new_id(TURN)
+    async with database.write() as connection:
+        await turns.add(connection, turn_id, session_id, [])
+        await turns.start(connection, turn_id, 1)
+        assert await turns.requeue(connection, turn_id, 1)
+        await turns.start(connection, turn_id, 2)
+        await turns.mark_model_request(connection, session_id, 2)
+        assert not await turns.requeue(connection, turn_id, 2)
+
+
+async def test_one_turn_runs_at_a_time_even_if_the_code_forgets(database: Database) -> None:
+    session_id = await add_session(database)
+    first, second = new_id(TURN), new_id(TURN)
+    async with database.write() as connection:
+        for turn_id in (first, second):
+            await turns.add(connection, turn_id, session_id, [])
+        await turns.start(connection, first, 1)
+    with pytest.raises(IntegrityError):
+        async with database.write() as connection:
+            await turns.start(connection, second, 1)
+
+
+async def test_an_idempotency_key_means_one_request(database: Database) -> None:
+    async with database.write() as connection:
+        await idempotency.keep(connection, "a", "k", "mark", "made")
+        assert await idempotency.find(connection, "a", "k", "mark") == "made"
+        assert await idempotency.find(connection, "b", "k", "mark") is None
+        with pytest.raises(Conflict):
+            await idempotency.find(connection, "a", "k", "another mark")
+
+
+async def test_deleting_a_session_takes_all_that_hangs_on_it(database: Database) -> None:
+    session_id = await add_session(database)
+    await append(database, session_id, 3)
+    async with database.write() as connection:
+        await turns.add(connection, new_id(TURN), session_id, [])
+        await sessions.erase(connection, session_id)
+    assert await numbers(database, session_id) == []
+    async with database.read() as connection:
+        assert await turns.page(connection, session_id, status=None, after=0, limit=10) == []

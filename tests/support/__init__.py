@@ -1,0 +1,1 @@
+"""What the tests share: real gateways, real servers, prompts that script the model."""

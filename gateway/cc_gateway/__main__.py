@@ -73,6 +73,7 @@ def serve(
             }
         )
         logs.configure(settings)
+        os.umask(0o077)
         listener = _listen(settings.server.host, settings.server.port)
         _run(_serve(settings, listener))
 

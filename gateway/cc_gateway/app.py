@@ -21,14 +21,14 @@ from cc_gateway.api.deps import Services
 from cc_gateway.api.middleware import RequestMiddleware
 from cc_gateway.auth import Tokens, load_secret
 from cc_gateway.drivers.base import DriverError, SessionDriver
-from cc_gateway.drivers.claude import CLAUDE_VERSION, claude_binary
+from cc_gateway.drivers.claude import CLAUDE_VERSION, claude_binary, require_version
 from cc_gateway.drivers.process import ProcessDriver
 from cc_gateway.errors import StartupError
-from cc_gateway.internal import SessionDoors, serve_http
+from cc_gateway.internal import HttpSocket, SessionDoors
 from cc_gateway.loops.reconciler import Reconciler
 from cc_gateway.loops.relay import Relays
 from cc_gateway.model_proxy.proxy import ModelProxy
-from cc_gateway.model_proxy.scripted import create_scripted_app, load_scenario_file
+from cc_gateway.model_proxy.scripted import ScenarioError, create_scripted_app, load_scenario_file
 from cc_gateway.model_proxy.upstream import Upstream, choose_upstream
 from cc_gateway.redis.bus import Bus
 from cc_gateway.redis.embedded import EmbeddedRedis
@@ -79,8 +79,8 @@ class Gateway:
         feed = Feed(database, bus, queue_size=settings.limits.listener_queue)
         await feed.open()
         stack.push_async_callback(feed.close)
-        turn_service = TurnService(database, recorder, bus, feed, settings.limits)
-        session_service = SessionService(database, recorder, bus, turn_service, policy, settings.limits)
+        turn_service = TurnService(database, recorder, feed, settings.limits)
+        session_service = SessionService(database, recorder, turn_service, policy, settings.limits)
         doors = await self._open_doors(stack, database, bus)
         await self._run_sessions(stack, recorder, bus, doors, policy, turn_service)
         self.services = Services(
@@ -118,8 +118,11 @@ class Gateway:
         upstream = choose_upstream(self.settings.model, socket)
         if upstream.scripted:
             path = self.settings.model.scenario_file
-            scenario = await asyncio.to_thread(load_scenario_file, path) if path else None
-            server = await serve_http(create_scripted_app(scenario), socket)
+            try:
+                scenario = await asyncio.to_thread(load_scenario_file, path) if path else None
+            except (ScenarioError, OSError) as error:
+                raise StartupError(f"cannot use CC_SCENARIO_FILE={path}: {error}", code="bad_scenario") from error
+            server = await HttpSocket.open(create_scripted_app(scenario), socket)
             stack.callback(server.close)
         return upstream
 
@@ -146,6 +149,7 @@ class Gateway:
             return ProcessDriver(
                 deployment=settings.server.deployment,
                 data_dir=settings.data_dir,
+                logs=self.layout.logs,
                 bubblewrap=settings.driver.bubblewrap,
             )
         except DriverError as error:
@@ -155,6 +159,7 @@ class Gateway:
         settings = self.settings
         try:
             binary = claude_binary(settings.driver.claude_binary)
+            require_version(binary)
         except DriverError as error:
             raise StartupError(error.message, code=error.code) from error
         return LaunchPolicy(

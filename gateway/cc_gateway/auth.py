@@ -148,6 +148,9 @@ def load_secret(settings: AuthSettings, data_dir: Path) -> str:
     except FileNotFoundError:
         secret = secrets.token_urlsafe(48)
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        path.write_text(secret)
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_text(secret)
+        temporary.replace(path)
         return secret

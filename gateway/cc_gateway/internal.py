@@ -33,17 +33,43 @@ PIPE_CHUNK = 64 * 1024
 LONGEST_PATH = 107  # sun_path, less its final zero
 
 
-async def serve_http(app: ASGIApp, path: Path) -> asyncio.Server:
-    """Serve an ASGI application on a unix socket, in this event loop."""
-    config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_keep_alive=75)
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
+class HttpSocket:
+    """Serves an ASGI application on a unix socket, in this event loop, to a limited number of connections."""
 
-    def protocol() -> asyncio.Protocol:
-        return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+    def __init__(self, server: asyncio.Server, state: ServerState) -> None:
+        self._server = server
+        self._state = state
 
-    return await _bind(path, lambda name: loop.create_unix_server(protocol, name, backlog=MAX_CONNECTIONS))
+    @classmethod
+    async def open(cls, app: ASGIApp, path: Path, *, max_connections: int = 10_000) -> "HttpSocket":
+        config = uvicorn.Config(
+            app, lifespan="off", ws="none", access_log=False, log_config=None, timeout_keep_alive=75
+        )
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            if len(state.connections) >= max_connections:
+                return _Refuse()
+            return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+
+        return cls(await _bind(path, lambda name: loop.create_unix_server(protocol, name, backlog=128)), state)
+
+    def close(self) -> None:
+        """Stop listening, and cut what is connected."""
+        self._server.close()
+        for connection in list(self._state.connections):
+            if transport := getattr(connection, "transport", None):
+                transport.abort()
+
+
+class _Refuse(asyncio.Protocol):
+    """What meets a connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
 
 
 async def _bind(path: Path, create: Callable[[str], Awaitable[asyncio.Server]]) -> asyncio.Server:
@@ -64,7 +90,7 @@ class SessionDoors:
     def __init__(self, app: ASGIApp, open_redis: Connect) -> None:
         self._app = app
         self._open_redis = open_redis
-        self._open: dict[str, tuple[asyncio.Server, asyncio.Server]] = {}
+        self._open: dict[str, tuple[HttpSocket, asyncio.Server]] = {}
         self._pipes: dict[str, set[asyncio.Task[None]]] = {}
 
     async def open(self, session_id: str, folder: Path) -> None:
@@ -78,7 +104,7 @@ class SessionDoors:
         async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._pipe(session_id, reader, writer)
 
-        http = await serve_http(app, folder / GATEWAY_SOCKET)
+        http = await HttpSocket.open(app, folder / GATEWAY_SOCKET, max_connections=MAX_CONNECTIONS)
         redis = await _bind(folder / REDIS_SOCKET, lambda name: asyncio.start_unix_server(pipe, name))
         self._open[session_id] = (http, redis)
 

@@ -105,7 +105,7 @@ class SessionConfig(BaseModel):
         None, description="Default: the most that the driver's isolation allows."
     )
     mcp_servers: dict[ServerName, McpServer] = Field(default_factory=dict, max_length=50)
-    env: dict[EnvName, Annotated[str, Field(max_length=32_768)]] = Field(
+    env: dict[EnvName, Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")]] = Field(
         default_factory=dict, max_length=200, description="Environment of the agent's tools. Not for secrets."
     )
     skills: list[SkillName | Skill] = Field(
@@ -177,14 +177,13 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One prompt and all that follows to its end."""
+class TurnState:
+    """How far a turn is. What was asked and answered may be many megabytes, and stays in the database."""
 
     id: str
     session_id: str
     number: int
     status: TurnStatus
-    content: list[dict[str, JsonValue]]
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -193,6 +192,13 @@ class Turn:
     model_requested: bool
     interrupt_reason: str | None
     interrupted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(TurnState):
+    """One prompt and all that follows to its end."""
+
+    content: list[dict[str, JsonValue]]
     outcome: dict[str, Any]
 
 

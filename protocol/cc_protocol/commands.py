@@ -41,10 +41,11 @@ class Configure(_Command):
 
 
 class Ack(_Command):
-    """Everything up to outbox entry `n` is in the record: forget it."""
+    """Everything up to outbox entry `n` is in the record: forget it. With `resend`, what stood behind it is missing."""
 
     type: Literal["ack"] = "ack"
     n: int = Field(ge=0)
+    resend: bool = False
 
 
 Command = Annotated[Prompt | Interrupt | Configure | Ack, Field(discriminator="type")]

@@ -19,6 +19,12 @@ from cc_protocol.ids import ID_PATTERN
 VERSION: Final = 1
 
 Content = list[dict[str, JsonValue]]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Dollars = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Word = Annotated[str, Field(max_length=256)]
+Message = Annotated[str, Field(max_length=100_000)]
+"""What comes from a container is bounded in every field: a number that no database holds would stop its relay."""
+
 EventId = Annotated[str, Field(pattern=ID_PATTERN)]
 
 
@@ -112,19 +118,19 @@ class AgentMcpToolResult(Body):
 
 class ContextCompacted(Body):
     type: Literal["agent.thread_context_compacted"] = "agent.thread_context_compacted"
-    trigger: str | None = None
-    pre_tokens: int | None = None
-    post_tokens: int | None = None
+    trigger: Word | None = None
+    pre_tokens: Count | None = None
+    post_tokens: Count | None = None
 
 
 # ---------------------------------------------------------------- model requests, usage, errors
 
 
 class ModelUsage(Body):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_creation_input_tokens: Count = 0
+    cache_read_input_tokens: Count = 0
 
 
 class ModelRequestStart(Body):
@@ -138,14 +144,14 @@ class ModelRequestEnd(Body):
     model_request_start_id: str
     is_error: bool = False
     model_usage: ModelUsage
-    stop_reason: str | None = None
+    stop_reason: Word | None = None
 
 
 class ContextFill(Body):
     """How full the model's context was at the last request of a turn."""
 
-    used_tokens: int
-    max_tokens: int | None = None
+    used_tokens: Count
+    max_tokens: Count | None = None
 
 
 class SessionUsage(Body):
@@ -153,7 +159,7 @@ class SessionUsage(Body):
 
     type: Literal["session.usage"] = "session.usage"
     usage: ModelUsage
-    cost_usd: float | None = Field(None, description="As the CLI reckons it, in US dollars.")
+    cost_usd: Dollars | None = Field(None, description="As the CLI reckons it, in US dollars.")
     context: ContextFill | None = None
 
 
@@ -162,14 +168,14 @@ class RetryStatus(Body):
 
 
 class ErrorDetail(Body):
-    type: str
-    message: str
+    type: Word
+    message: Message
     retry_status: RetryStatus
-    mcp_server_name: str | None = None
-    http_status: int | None = None
-    attempt: int | None = None
-    max_retries: int | None = None
-    retry_delay_ms: float | None = None
+    mcp_server_name: Word | None = None
+    http_status: Count | None = None
+    attempt: Count | None = None
+    max_retries: Count | None = None
+    retry_delay_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class SessionError(Body):
@@ -199,19 +205,19 @@ class TurnStarted(Body):
 
 
 class TurnError(Body):
-    type: str
-    message: str
-    http_status: int | None = None
+    type: Word
+    message: Message
+    http_status: Count | None = None
 
 
 class TurnCompleted(Body):
     type: Literal["turn.completed"] = "turn.completed"
     result: str | None = None
-    stop_reason: str | None = None
+    stop_reason: Word | None = None
     usage: ModelUsage | None = None
-    cost_usd: float | None = None
-    duration_ms: int | None = None
-    num_turns: int | None = None
+    cost_usd: Dollars | None = None
+    duration_ms: Count | None = None
+    num_turns: Count | None = None
 
 
 class TurnFailed(TurnCompleted):

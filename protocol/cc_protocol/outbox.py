@@ -1,7 +1,8 @@
 """What a wrapper reports, entry by entry, on the stream `session:{id}:outbox:<incarnation>`.
 
 Numbered entries (`n` = 1, 2, 3 … in an incarnation) are kept by the wrapper until the gateway acknowledges them,
-and may come twice; the gateway takes each `n` once and in order. A `Beat` has no number: it says that the wrapper
+and may come twice; the gateway takes each `n` once and in order. `kind` and `n` stand first in the JSON, so that the
+number of an entry can be read even where the rest cannot. A `Beat` has no number: it says that the wrapper
 lives and what it believes, which is how a lost command is noticed and sent again.
 """
 
@@ -9,8 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from cc_protocol.events import AgentBody, EventId, ModelUsage, TurnError
-
+from cc_protocol.events import AgentBody, Count, Dollars, EventId, Message, ModelUsage, TurnError, Word
 
 EntryNumber = Annotated[int, Field(ge=1, le=2**62, strict=True)]
 
@@ -41,7 +41,7 @@ class Ready(_Entry):
 
     kind: Literal["ready"] = "ready"
     n: EntryNumber
-    cli_version: str
+    cli_version: Word
     resumed: bool
 
 
@@ -53,12 +53,12 @@ class TurnEnd(_Entry):
     turn_id: str
     outcome: Literal["completed", "failed", "interrupted"]
     result: str | None = None
-    stop_reason: str | None = None
-    detail: str | None = None
+    stop_reason: Word | None = None
+    detail: Word | None = None
     usage: ModelUsage | None = None
-    cost_usd: float | None = None
-    duration_ms: int | None = None
-    num_turns: int | None = None
+    cost_usd: Dollars | None = None
+    duration_ms: Count | None = None
+    num_turns: Count | None = None
     error: TurnError | None = None
 
 
@@ -67,8 +67,8 @@ class Fatal(_Entry):
 
     kind: Literal["fatal"] = "fatal"
     n: EntryNumber
-    code: str
-    message: str
+    code: Word
+    message: Message
 
 
 class Beat(_Entry):
@@ -78,7 +78,8 @@ class Beat(_Entry):
     ready: bool
     turn_id: str | None = Field(None, description="The turn in work.")
     last_turn_id: str | None = Field(None, description="The turn that ended last.")
-    unacknowledged: int = 0
+    pending: list[str] = Field(default_factory=list, max_length=100, description="Turns taken that have not begun.")
+    unacknowledged: Count = 0
 
 
 Entry = Annotated[Lines | Ready | TurnEnd | Fatal | Beat, Field(discriminator="kind")]

@@ -5,6 +5,7 @@ where the contract is about places and not about agents; the driver starts them 
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def make_spec(short_dir: Path) -> MakeSpec:
         folders = Folders(root / "workspace", root / "claude", root / "run")
         for folder in (folders.workspace, folders.claude, folders.run):
             folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).parent / "played_wrapper.py", folders.workspace)  # all that a confined one can see
         launch = Launch(
             session_id=session_id,
             incarnation=incarnation,

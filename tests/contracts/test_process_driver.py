@@ -14,12 +14,15 @@ from cc_gateway.drivers.process import ProcessDriver
 from contracts.driver_contract import DriverContract, MakeSpec, make_spec
 
 __all__ = ["make_spec"]
+CHECKOUT = Path(__file__).parents[2]
 PLAYED = Path(__file__).parent / "played_wrapper.py"
 
 
 async def _driver(short_dir: Path, bubblewrap: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProcessDriver]:
-    monkeypatch.setattr(process_module, "WRAPPER", [sys.executable, str(PLAYED)])
-    driver = ProcessDriver(deployment="contract", data_dir=short_dir / "drivers", bubblewrap=bubblewrap)
+    monkeypatch.setattr(process_module, "WRAPPER", [sys.executable, "-P", PLAYED.name])
+    driver = ProcessDriver(
+        deployment="contract", data_dir=short_dir / "drivers", logs=short_dir / "logs", bubblewrap=bubblewrap
+    )
     yield driver
     for handle in [handle async for _, handle in driver.running()]:
         await driver.stop(handle, grace=0)
@@ -77,12 +80,17 @@ def test_a_confined_session_works_in_its_own_folders(run_confined) -> None:  # t
         ("see other processes", "test $(ls -d /proc/[0-9]* | wc -l) -gt 8"),
         ("use the network", "test $(tail -n +3 /proc/net/dev | wc -l) -gt 1"),
         ("read the home", "ls ~/.bashrc ~/.profile"),
+        ("read the system's secrets", "cat /etc/shadow"),
+        ("read what lies beside the programs", "cat {checkout}/pyproject.toml"),
+        ("uncover what is hidden", "mkdir -p {data}/u && mount -t tmpfs x {data}/u && umount -l {data}/u"),
     ],
 )
 def test_a_confined_session_cannot(what: str, script: str, run_confined, make_spec: MakeSpec, short_dir: Path) -> None:  # type: ignore[no-untyped-def]
     other = make_spec().folders.workspace / "private"
     other.write_text("private")
     (short_dir / "drivers" / "jwt.secret").write_text("secret")
-    script = script.format(other=other, data=short_dir / "drivers", run=run_confined.spec.folders.run)
+    script = script.format(
+        other=other, data=short_dir / "drivers", run=run_confined.spec.folders.run, checkout=CHECKOUT
+    )
     assert run_confined(script, confined=False).returncode == 0, "positive control: unconfined it can"
     assert run_confined(script).returncode != 0, f"it can {what}"

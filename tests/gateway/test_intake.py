@@ -1,12 +1,17 @@
 """What a container sends is read totally: nothing it can write stops the relay, doubles an entry or leaves a gap."""
 
+import json
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_gateway.services.intake import parse
+from cc_gateway.services import intake
+from cc_gateway.services.intake import Batch, Malformed, parse
+from cc_gateway.stores import record
+from cc_gateway.stores.engine import Database
 from cc_protocol.ids import EVENT, new_id
 
 LIMIT = 100_000
@@ -21,18 +26,25 @@ def entries(*items: bytes | None) -> list[tuple[bytes, bytes | None]]:
     return [(b"%d-0" % index, item) for index, item in enumerate(items)]
 
 
+def taken(batch: Batch) -> list[int]:
+    return [item.n for item in batch.items if not isinstance(item, Malformed)]
+
+
+def noted(batch: Batch) -> list[str]:
+    return [item.text for item in batch.items if isinstance(item, Malformed)]
+
+
 @given(st.lists(st.integers(1, 12), max_size=40), st.integers(0, 5))
-def test_entries_are_taken_once_each_in_order_whatever_comes_again_or_is_missing(ns: list[int], taken: int) -> None:
-    batch = parse(entries(*(line(n) for n in ns)), taken, LIMIT)
-    numbers = [entry.n for entry in batch.entries]
-    assert numbers == list(range(taken + 1, taken + 1 + len(numbers)))
+def test_entries_are_taken_once_each_in_order_whatever_comes_again_or_is_missing(ns: list[int], before: int) -> None:
+    batch = parse(entries(*(line(n) for n in ns)), before, LIMIT)
+    assert taken(batch) == list(range(before + 1, before + 1 + len(batch.items)))
     assert len(batch.ids) == len(ns)
-    assert not batch.malformed
+    assert batch.gap or max(ns, default=0) <= before + len(batch.items)
 
 
 def test_what_stands_behind_a_gap_waits_until_it_is_sent_again() -> None:
     batch = parse(entries(line(1), line(3), line(4)), 0, LIMIT)
-    assert [entry.n for entry in batch.entries] == [1]
+    assert taken(batch) == [1]
     assert batch.gap
 
 
@@ -44,8 +56,6 @@ json_values = st.recursive(
 
 
 def as_json(value: Any) -> bytes:
-    import json
-
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
@@ -53,25 +63,65 @@ def as_json(value: Any) -> bytes:
 def test_no_bytes_at_all_stop_the_reading(items: list[bytes | None]) -> None:
     batch = parse(entries(*items, line(1)), 0, LIMIT)
     assert len(batch.ids) == len(items) + 1
-    assert [entry.n for entry in batch.entries] == [1]
+    assert taken(batch) == [1]
 
 
-def test_hostile_entries_are_put_aside_with_an_excerpt() -> None:
-    deep = b'{"kind":"lines","n":1,"claims":' + b"[" * 5000 + b"]" * 5000 + b"}"
-    hostile = [
-        deep,
-        b"x" * (LIMIT + 1),
-        b'{"kind":"lines","n":99999999999999999999999999,"claims":[]}',
-        b'{"kind":"turn_end","n":1,"turn_id":"t","outcome":"won"}',
-        b'{"kind":"lines","n":1,"claims":[{"id":"../../x","body":{"type":"agent.message","content":[]}}]}',
-        b'{"kind":"lines","n":1,"claims":[{"id":"%s","body":{"type":"turn.completed"}}]}' % new_id(EVENT).encode(),
-        b'{"kind":"lines","n":0,"claims":[]}',
-        b'{"kind":"lines","n":true,"claims":[]}',
+HOSTILE = {
+    "too deep": b'{"kind":"lines","n":1,"claims":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "too long": b'{"kind":"lines","n":1,"raw":"' + b"x" * LIMIT + b'"}',
+    "no such outcome": b'{"kind":"turn_end","n":1,"turn_id":"t","outcome":"won"}',
+    "an id that is a path": b'{"kind":"lines","n":1,"claims":[{"id":"../x","body":{"type":"agent.message","content":[]}}]}',
+    "the gateway's word": b'{"kind":"lines","n":1,"claims":[{"id":"%s","body":{"type":"turn.completed"}}]}'
+    % new_id(EVENT).encode(),
+    "a number no database holds": b'{"kind":"turn_end","n":1,"turn_id":"t","outcome":"completed","num_turns":'
+    + b"9" * 40
+    + b"}",
+    "a negative cost": b'{"kind":"turn_end","n":1,"turn_id":"t","outcome":"completed","cost_usd":-1}',
+    "an endless cost": b'{"kind":"turn_end","n":1,"turn_id":"t","outcome":"completed","cost_usd":Infinity}',
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_an_entry_that_cannot_be_read_is_noted_and_what_follows_is_taken(what: str) -> None:
+    batch = parse(entries(HOSTILE[what], line(2)), 0, LIMIT)
+    assert [item.n for item in batch.items] == [1, 2]
+    assert not batch.gap
+    assert len(noted(batch)) == 1
+    assert len(noted(batch)[0]) < LIMIT
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
         b"\xff\xfe",
         b"",
-    ]
-    for item in hostile:
-        batch = parse(entries(item, line(1)), 0, LIMIT)
-        assert [entry.n for entry in batch.entries] == [1], item[:80]
-        assert len(batch.malformed) == 1 or batch.gap, item[:80]
-        assert all(len(text) < LIMIT for text in batch.malformed)
+        b"{}",
+        b'{"kind":"lines","n":' + b"9" * 30 + b',"claims":[]}',
+    ],
+)
+def test_an_entry_without_a_number_is_noted_beside_the_others(item: bytes) -> None:
+    batch = parse(entries(item, line(1)), 0, LIMIT)
+    assert taken(batch) == [1]
+    assert len(noted(batch)) == 1
+    assert not batch.gap
+
+
+async def test_whatever_the_database_refuses_is_recorded_escaped_and_stops_nothing(
+    database: Database, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offender is played by a storing that fails: no known entry gets this far."""
+    storing = intake._apply
+
+    async def refuses_three(recording: Any, incarnation: int, entry: Any) -> None:
+        if entry.n == 3:
+            raise OverflowError
+        await storing(recording, incarnation, entry)
+
+    monkeypatch.setattr(intake, "_apply", refuses_three)
+    async with database.write() as connection:
+        fence = await record.claim(connection, session_id)
+    assert fence is not None
+    batch = parse(entries(*(line(n) for n in range(1, 7))), 0, LIMIT)
+    fence, events = await intake.take(database, session_id, fence, batch.items)
+    assert fence.outbox_n == 6
+    assert [event.type for event in events] == ["agent.message"] * 2 + ["cli.event"] + ["agent.message"] * 3

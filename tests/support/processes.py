@@ -7,8 +7,6 @@ import psutil
 
 from support.waiting import until
 
-MARK = "CC_SESSION_MARK"
-
 
 def belonging_to(data_dir: Path) -> list[psutil.Process]:
     """Every process that carries a path of this data folder in its environment: gateway, Redis, wrappers, agents, tools."""
@@ -16,7 +14,8 @@ def belonging_to(data_dir: Path) -> list[psutil.Process]:
 
 
 def of_session(session_id: str) -> list[psutil.Process]:
-    return [p for p in _alive() if f"/{session_id}/" in _environment(p).get(MARK, "")]
+    """Every process that carries this session's name in its environment: wrapper, agent, tools."""
+    return [p for p in _alive() if any(session_id in value for value in _environment(p).values())]
 
 
 def claude_of(session_id: str) -> psutil.Process:

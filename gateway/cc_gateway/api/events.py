@@ -43,7 +43,8 @@ async def list_events(
         found = await record.read(
             connection, session.id, after=after, before=before, limit=limit, types=wanted, order=order, raw=raw
         )
-    following = found[-1].seq if len(found) == limit else None
+    end = last_seq if order == "asc" else 1
+    following = found[-1].seq if found and found[-1].seq != end else None
     return Response(_page(found, last_seq, following, raw), media_type="application/json")
 
 
@@ -66,7 +67,8 @@ async def list_messages(
         raise InvalidRequest("`cursor` is not one of ours: give `next_cursor` of the page before", code="bad_cursor")
     async with deps.database.read() as connection:
         found = await record.read(connection, session.id, after=int(cursor or 0), limit=limit, types=TYPES)
-    following = str(found[-1].seq) if len(found) == limit else None
+        last_seq = await record.head(connection, session.id)
+    following = str(found[-1].seq) if found and found[-1].seq < last_seq else None
     return MessageList(data=[Message(**asdict(to_step(event))) for event in found], next_cursor=following)
 
 

@@ -1,10 +1,11 @@
-"""Health and metrics: the only routes without a token."""
+"""Health, the only routes without a token, and metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from cc_gateway import __version__
-from cc_gateway.api.deps import Deps
+from cc_gateway.api.deps import Caller, Deps
+from cc_gateway.api.errors import documented
 from cc_gateway.api.schemas import Health
 from cc_gateway.errors import CCError
 from cc_gateway.models import SessionStatus
@@ -42,8 +43,9 @@ async def ready(deps: Deps, response: Response) -> Health:
     return await health(deps, response)
 
 
-@router.get("/metrics", summary="Prometheus metrics")
-async def metrics(deps: Deps) -> Response:
+@router.get("/metrics", summary="Prometheus metrics", responses=documented())
+async def metrics(deps: Deps, _caller: Caller) -> Response:
+    """Wants a token like the API: Prometheus gives one as `authorization: {credentials_file: …}`."""
     async with deps.database.read() as connection:
         counts = await sessions.counts_by_status(connection)
     for status in SessionStatus:

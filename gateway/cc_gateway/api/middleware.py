@@ -17,8 +17,21 @@ REQUESTS = Counter("cc_http_requests_total", "Requests answered", ["method", "ro
 SECONDS = Histogram("cc_http_request_seconds", "Time until an answer began", ["method", "route"])
 
 
-class _TooLarge(Exception):
-    pass
+class _Body:
+    """A request's body, which ends where the limit is passed."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._left = limit
+        self.too_large = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.too_large = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return message
 
 
 class RequestMiddleware:
@@ -37,45 +50,33 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        answered = False
+        body = _Body(receive, self._max_body_bytes)
+        refused = False
 
         async def answer(message: MutableMapping[str, Any]) -> None:
-            nonlocal answered
+            nonlocal refused
             if message["type"] == "http.response.start":
-                answered = True
+                if body.too_large:  # whatever the application made of a body that was cut off
+                    refused = True
+                    await self._refuse(send, request_id)
+                    return
                 message["headers"] = [*message.get("headers", []), (b"request-id", request_id.encode())]
                 _count(scope, message["status"], time.perf_counter() - begun)
-            await send(message)
+            if not refused:
+                await send(message)
 
-        try:
-            await self._app(scope, self._limited(scope, receive), answer)
-        except _TooLarge:
-            if not answered:
-                await self._refuse(answer, request_id)
-
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        left = self._max_body_bytes
-        too_large = announced.isdigit() and int(announced) > left
-
-        async def limited() -> MutableMapping[str, Any]:
-            nonlocal left
-            if too_large:
-                raise _TooLarge
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise _TooLarge
-            return message
-
-        return limited
+        if announced.isdigit() and int(announced) > self._max_body_bytes:
+            await self._refuse(send, request_id)
+            return
+        await self._app(scope, body.receive, answer)
 
     async def _refuse(self, send: Send, request_id: str) -> None:
         message = f"the request's body is too large: {self._max_body_bytes} bytes are allowed"
         error = {"code": "payload_too_large", "message": message, "details": {"limit": self._max_body_bytes}}
         body = orjson.dumps({"error": error, "request_id": request_id})
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers.append((b"connection", b"close"))
+        headers += [(b"connection", b"close"), (b"request-id", request_id.encode())]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -3,14 +3,29 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from cc_gateway.models import Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace
 from cc_protocol.events import Envelope, ModelUsage, TurnError
 from cc_protocol.launch import PermissionMode
 
-Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], JsonValue], Field(max_length=64)]
-Title = Annotated[str, Field(min_length=1, max_length=500)]
+
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
+    """JSON that can be kept and given back: no lone surrogates, no integers beyond 64 bits, not too much."""
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError as error:
+        raise ValueError(f"cannot be kept: {error}") from None
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"has {size} bytes as JSON; {MAX_METADATA_BYTES} are allowed")
+    return value
+
+
+MAX_METADATA_BYTES = 64 * 1024
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+Metadata = Annotated[dict[Label, JsonValue], Field(max_length=64), AfterValidator(_storable)]
+Title = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 

@@ -1,5 +1,6 @@
 """Prompts and their turns: `/sessions/{id}/chat` and `/sessions/{id}/turns`."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from cc_gateway.api.deps import Deps, IdempotencyKey, OwnSession
 from cc_gateway.api.errors import documented
 from cc_gateway.api.schemas import Chat, TurnList, TurnOut
-from cc_gateway.errors import InvalidRequest
+from cc_gateway.errors import InvalidRequest, Unavailable
 from cc_gateway.models import ENDED, TurnStatus
 
 router = APIRouter(prefix="/sessions/{session_id}", tags=["turns"])
@@ -26,7 +27,8 @@ async def chat(body: Chat, session: OwnSession, deps: Deps, key: IdempotencyKey,
     """
     turn = await deps.turns.submit(session.owner, session.id, body.blocks(), key=key)
     if not body.stream:
-        turn = await deps.turns.wait(session.id, turn.id, body.timeout_seconds)
+        with suppress(Unavailable):  # it has been accepted: whoever heard otherwise would send it again
+            turn = await deps.turns.wait(session.id, turn.id, body.timeout_seconds)
     response.status_code = 200 if turn.status in ENDED else 202
     return TurnOut.of(turn)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from cc_gateway.api.deps import Services, services
 from cc_gateway.api.errors import as_dict
 from cc_gateway.api.schemas import Prompt
-from cc_gateway.errors import CCError, InvalidRequest, Unauthenticated
+from cc_gateway.errors import CCError, InvalidRequest, NotFound, Unauthenticated
 from cc_gateway.models import Session
 from cc_gateway.stores import record
 from cc_gateway.stores.idempotency import fingerprint
@@ -28,10 +28,9 @@ router = APIRouter(prefix="/sessions/{session_id}", tags=["events"])
 SEND_SECONDS: Final = 30.0
 SUBPROTOCOL: Final = "cc-docker"
 BEARER: Final = "bearer."
-CLOSE_UNAUTHENTICATED: Final = 4401
-CLOSE_NOT_FOUND: Final = 4404
-CLOSE_BAD_REQUEST: Final = 4400
+CLOSE_CODES: Final[dict[type[CCError], int]] = {Unauthenticated: 4401, InvalidRequest: 4400, NotFound: 4404}
 CLOSE_SLOW: Final = 4008
+CLOSE_TRY_AGAIN: Final = 1013
 
 
 class PromptFrame(Prompt):
@@ -66,8 +65,7 @@ async def stream(socket: WebSocket, session_id: str) -> None:
     try:
         session, after, previews = await _admit(socket, deps, session_id)
     except CCError as error:
-        code = CLOSE_BAD_REQUEST if isinstance(error, InvalidRequest) else CLOSE_NOT_FOUND
-        code = CLOSE_UNAUTHENTICATED if isinstance(error, Unauthenticated) else code
+        code = next((code for kind, code in CLOSE_CODES.items() if isinstance(error, kind)), CLOSE_TRY_AGAIN)
         await socket.accept()
         await socket.send_text(orjson.dumps({"type": "stream.error", "ref": None, "error": as_dict(error)}).decode())
         await socket.close(code, error.message[:120])

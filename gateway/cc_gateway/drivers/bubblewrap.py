@@ -1,12 +1,46 @@
-"""Confines a command with bubblewrap: own namespaces, no network, the host read-only, other people's data hidden."""
+"""Confines a command with bubblewrap: own namespaces, no network, no capabilities, and of the host only what programs need."""
 
-import os
+import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from cc_gateway.drivers.base import DriverError, Folders
+
+ISOLATION: Final = ("--unshare-all", "--new-session", "--cap-drop", "ALL")
+"""Started by root, bubblewrap keeps every capability unless told otherwise: enough to unmount what hides the host."""
+
+SYSTEM: Final = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/profile",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/timezone",
+)
+"""What programs need of the host, and nothing that is somebody's."""
+
+PACKAGES: Final = ("cc_wrapper", "cc_protocol")
 
 
 def find_bubblewrap(wanted: str) -> str | None:
@@ -17,15 +51,15 @@ def find_bubblewrap(wanted: str) -> str | None:
     if path and _works(path):
         return path
     if wanted == "on":
-        why = (
-            "it is not allowed to make namespaces here" if path else "it is not installed (apt-get install bubblewrap)"
-        )
+        why = "it does not work here" if path else "it is not installed (apt-get install bubblewrap)"
         raise DriverError(f"CC_BUBBLEWRAP=on, but {why}", code="bubblewrap_unavailable", retryable=False)
     return None
 
 
 def _works(path: str) -> bool:
-    command = [path, "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    """Whether it can make its namespaces here, and leaves no capability in them."""
+    script = "grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status"
+    command = [path, *ISOLATION, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "sh", "-c", script]
     try:
         return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -35,15 +69,22 @@ def _works(path: str) -> bool:
 def confine(bwrap: str, folders: Folders, hidden: Path, binary: Path, command: list[str]) -> list[str]:
     """The command line that runs `command` confined.
 
-    The host's files are there to read (the tools of the agent need them), but the gateway's data folder and the homes are
-    empty, except for what this session and the programs themselves need.
+    Args:
+        folders: the session's own; workspace and claude folder can be written.
+        hidden: the gateway's data folder, of which nothing else may be seen, whatever lies around it.
+        binary: the `claude` binary.
     """
-    arguments = [bwrap, "--unshare-all", "--new-session", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for path in (Path("/tmp"), Path("/run"), Path("/home"), Path("/root"), hidden):  # noqa: S108
-        if path.is_dir():
-            arguments += ["--tmpfs", str(path)]
-    for path in _programs(binary):
-        arguments += ["--ro-bind", str(path), str(path)]
+    arguments = [bwrap, *ISOLATION, "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108
+    for place in SYSTEM:
+        arguments += ["--ro-bind-try", place, place]
+    programs = _programs(binary)
+    for path in programs:
+        if not path.is_relative_to(hidden):
+            arguments += ["--ro-bind", str(path), str(path)]
+    arguments += ["--tmpfs", str(hidden)]
+    for path in programs:
+        if path.is_relative_to(hidden):
+            arguments += ["--ro-bind", str(path), str(path)]
     for path in (folders.workspace, folders.claude):
         arguments += ["--bind", str(path), str(path)]
     arguments += ["--ro-bind", str(folders.run), str(folders.run), "--chdir", str(folders.workspace), "--"]
@@ -51,7 +92,11 @@ def confine(bwrap: str, folders: Folders, hidden: Path, binary: Path, command: l
 
 
 def _programs(binary: Path) -> list[Path]:
-    """Where Python, our packages and `claude` lie: they may be in a home that is hidden."""
-    places = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, binary.parent}
-    places |= {Path(entry) for entry in sys.path if entry and os.path.isdir(entry)}
-    return sorted(places, key=lambda path: len(path.parts))
+    """Where Python, our packages and `claude` lie, as narrowly as can be: never a search path, which may be a home."""
+    places = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable), Path(sys.executable).resolve(), binary}
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin:
+            places.add(Path(spec.origin).parent)
+    covered = [place for place in places if any(place != other and place.is_relative_to(other) for other in places)]
+    return sorted(places - set(covered) - {Path("/"), Path("/usr")})

@@ -27,10 +27,15 @@ from cc_protocol.launch import RUN_DIR_ENV
 
 log = structlog.get_logger(__name__)
 
+MAX_LOG = 5 * 1024 * 1024
+LOG_TAIL = 256 * 1024
+
 MARK = "CC_SESSION_MARK"
 """What every process of a session carries: `<deployment>/<session>/<incarnation>`."""
 
-WRAPPER = [sys.executable, "-m", "cc_wrapper"]
+WRAPPER = [sys.executable, "-P", "-m", "cc_wrapper"]
+"""`-P`: it starts in the workspace, whose files must not pass for modules."""
+
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TERM", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 
 
@@ -69,16 +74,17 @@ class ProcessDriver(SessionDriver):
 
     name = "process"
 
-    def __init__(self, *, deployment: str, data_dir: Path, bubblewrap: str = "auto") -> None:
+    def __init__(self, *, deployment: str, data_dir: Path, logs: Path, bubblewrap: str = "auto") -> None:
         """
         Args:
             deployment: its name.
-            data_dir: the gateway's folder: the output of sessions is kept in it, a confined session sees its own part
-                of it alone, and with the name it keeps the sessions of several gateways on one machine apart.
+            data_dir: the gateway's folder: a confined session sees its own part of it alone, and with the name it keeps
+                the sessions of several gateways on one machine apart.
+            logs: the folder in which the output of sessions is kept.
             bubblewrap: `auto`, `on` or `off`. Raises `DriverError` where `on` cannot be had.
         """
         self._deployment = f"{deployment}-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]}"
-        self._logs = data_dir / "logs"
+        self._logs = logs
         self._hidden = data_dir
         self._bubblewrap = find_bubblewrap(bubblewrap)
         self.isolated = self._bubblewrap is not None
@@ -100,8 +106,9 @@ class ProcessDriver(SessionDriver):
 
     async def _spawn(self, spec: SessionSpec, command: list[str]) -> str:
         self._logs.mkdir(parents=True, exist_ok=True)
+        path = self._log_file(spec.session_id)
         try:
-            with self._log_file(spec.session_id).open("ab") as output:
+            with path.open("wb" if path.exists() and path.stat().st_size > MAX_LOG else "ab") as output:
                 child = await asyncio.create_subprocess_exec(
                     *command,
                     stdin=subprocess.DEVNULL,
@@ -192,7 +199,7 @@ class ProcessDriver(SessionDriver):
         if parsed is None:
             return ""
         try:
-            text = await asyncio.to_thread(self._log_file(parsed.session_id).read_text, errors="replace")
+            text = await asyncio.to_thread(_end_of, self._log_file(parsed.session_id))
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-tail:]) if tail > 0 else ""
@@ -223,6 +230,12 @@ class ProcessDriver(SessionDriver):
                 matches = mark == prefix if session_id else mark.startswith(prefix)
                 if matches and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
+
+
+def _end_of(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_TAIL))
+        return file.read(LOG_TAIL).decode(errors="replace")
 
 
 def _birth(pid: int) -> int:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from cc_gateway.drivers.base import SessionDriver
 from cc_gateway.errors import CCError
 from cc_gateway.loops.relay import Relay, Relays
-from cc_gateway.models import LIVE, Session, SessionStatus, Turn, now
+from cc_gateway.models import LIVE, Session, SessionStatus, TurnState, now
 from cc_gateway.redis.bus import Bus
 from cc_gateway.services import dispatch
 from cc_gateway.services.lifecycle import Ending, Lifecycle
@@ -31,6 +31,7 @@ LOOK_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 30.0
 INTERRUPT_GRACE: Final = timedelta(seconds=15)
 LOST_COMMAND_SECONDS: Final = 3.0
+LONGEST_LOOK_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class _View:
     """What the database says of a session, read in one transaction."""
 
     session: Session
-    running: Turn | None
-    queued: Turn | None
+    running: TurnState | None
+    queued: TurnState | None
 
 
 class Reconciler:
@@ -68,6 +69,7 @@ class Reconciler:
         self._active: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
         self._closing = False
 
     # ------------------------------------------------------------ when to look
@@ -95,8 +97,8 @@ class Reconciler:
                 await self._sweep()
                 async with self._database.write() as connection:
                     await idempotency.forget_old(connection)
-            except (CCError, RedisError, OSError) as error:
-                log.warning("sweep_failed", error=str(error))
+            except Exception as error:  # it must go on, whatever one round met
+                log.warning("sweep_failed", error=repr(error), exc_info=error)
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def close(self) -> None:
@@ -113,7 +115,13 @@ class Reconciler:
         try:
             while True:
                 self._dirty.discard(session_id)
-                delay = await self._look_safely(session_id)
+                try:
+                    async with asyncio.timeout(LONGEST_LOOK_SECONDS):
+                        delay = await self._look(session_id)
+                    self._failures.pop(session_id, None)
+                except Exception as error:  # a look that failed waits for its time, whoever wakes it
+                    delay = self._note_failure(session_id, error)
+                    return
                 if session_id not in self._dirty:
                     return
         finally:
@@ -122,14 +130,12 @@ class Reconciler:
                 loop = asyncio.get_running_loop()
                 self._timers[session_id] = loop.call_later(delay, self.wake, session_id)
 
-    async def _look_safely(self, session_id: str) -> float | None:
-        try:
-            return await self._look(session_id)
-        except (CCError, RedisError, OSError) as error:
-            log.warning("look_failed", session_id=session_id, error=str(error))
-        except Exception:
-            log.exception("look_failed", session_id=session_id)
-        return LOOK_SECONDS
+    def _note_failure(self, session_id: str, error: Exception) -> float:
+        """Log it, with its trace where nobody foresaw it. Returns the seconds to wait: longer each time, up to half a minute."""
+        failures = self._failures[session_id] = self._failures.get(session_id, 0) + 1
+        foreseen = isinstance(error, CCError | RedisError | OSError | TimeoutError)
+        log.warning("look_failed", session_id=session_id, error=repr(error), exc_info=None if foreseen else error)
+        return float(min(0.25 * 2**failures, SWEEP_SECONDS))
 
     # ------------------------------------------------------------ what to do
 
@@ -143,7 +149,9 @@ class Reconciler:
             await self._lifecycle.bury(session, lambda: self._relays.drain(session))
             return None
         if session.stop_requested and session.status != SessionStatus.STOPPED:
-            await self._end(session, Ending(SessionStatus.STOPPED, "stopped", grace=self._settings.stop_grace))
+            await self._end(
+                session, Ending(SessionStatus.STOPPED, "stopped", reason="user", grace=self._settings.stop_grace)
+            )
             return None
         if session.handle is None:
             return await self._without_place(view)
@@ -166,7 +174,7 @@ class Reconciler:
             return 0
         if session.status in LIVE or view.queued is not None:
             await self._lifecycle.start(session)
-            return 0.05
+            return float(0.25 * 2**session.failed_starts)
         return None
 
     async def _with_place(self, view: _View, handle: str) -> float | None:
@@ -180,7 +188,7 @@ class Reconciler:
             await self._lost(session, relay, f"it said nothing for {self._settings.silence_seconds:.0f} s")
             return 0
         if not session.ready:
-            return await self._watch_start(session, relay)
+            return await self._watch_start(session)
         if view.running is not None:
             return await self._watch_turn(session, view.running, relay)
         if view.queued is not None:
@@ -198,7 +206,7 @@ class Reconciler:
         reason = f"it ended before it was ready: {why}" + (f"\n{logs}" if logs else "")
         await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", reason=reason[:2000], failed_start=True))
 
-    async def _watch_start(self, session: Session, relay: Relay) -> float:
+    async def _watch_start(self, session: Session) -> float:
         began = session.incarnation_started_at
         if began and now() - began > timedelta(seconds=self._settings.start_timeout):
             reason = f"it was not ready after {self._settings.start_timeout:.0f} s"
@@ -206,7 +214,7 @@ class Reconciler:
             return 0
         return 0.5
 
-    async def _watch_turn(self, session: Session, turn: Turn, relay: Relay) -> float:
+    async def _watch_turn(self, session: Session, turn: TurnState, relay: Relay) -> float:
         """See to it that the wrapper has the turn, and that the turn ends when it has to."""
         if turn.interrupted_at:
             if now() - turn.interrupted_at > INTERRUPT_GRACE:
@@ -222,9 +230,14 @@ class Reconciler:
         beat = relay.liveness.beat
         handed = (now() - (turn.started_at or now())).total_seconds()
         fresh = time.monotonic() - relay.liveness.beat_at < LOST_COMMAND_SECONDS
-        if beat and fresh and handed > LOST_COMMAND_SECONDS and turn.id not in (beat.turn_id, beat.last_turn_id):
+        if (
+            beat
+            and fresh
+            and handed > LOST_COMMAND_SECONDS
+            and turn.id not in (beat.turn_id, beat.last_turn_id, *beat.pending)
+        ):
             log.info("prompt_sent_again", session_id=session.id, turn_id=turn.id)
-            await dispatch.send_prompt(self._bus, session, turn)
+            await dispatch.send_prompt(self._recorder, self._bus, session, turn)
         return min(LOOK_SECONDS, max(left, 0.01))
 
     async def _watch_rest(self, session: Session) -> float:
@@ -252,7 +265,8 @@ class Reconciler:
         ]
         for result in await asyncio.gather(*endings, return_exceptions=True):
             if isinstance(result, BaseException):
-                log.warning("session_not_stopped", error=str(result))
+                log.warning("session_not_stopped", error=repr(result))
+        await self._lifecycle.end_strays()
 
     # ------------------------------------------------------------ what nobody wants
 
@@ -262,7 +276,7 @@ class Reconciler:
         for session_id, handle in found:
             async with self._database.read() as connection:
                 session = await sessions.get(connection, session_id)
-            if session and (session.handle == handle or (session.status in LIVE and session.handle is None)):
+            if session and session.status in LIVE and session.handle in (handle, None):
                 continue
             log.warning("orphan_ended", session_id=session_id, handle=handle)
             await self._driver.stop(handle, grace=0)

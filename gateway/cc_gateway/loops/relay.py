@@ -16,18 +16,19 @@ from redis.exceptions import RedisError
 
 from cc_gateway.errors import Fenced, Unavailable
 from cc_gateway.models import Session
-from cc_gateway.redis.bus import Bus
+from cc_gateway.redis.bus import BLOCK_MS, Bus
 from cc_gateway.services import intake
-from cc_gateway.services.intake import Batch
+from cc_gateway.services.intake import Batch, Malformed
 from cc_gateway.stores import record
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Fence
-from cc_protocol.outbox import Beat, Fatal
+from cc_protocol.commands import Ack
+from cc_protocol.outbox import Beat, Fatal, Lines
 
 log = structlog.get_logger(__name__)
 
-BLOCK_MS: Final = 2000
 RETRY_SECONDS: Final = 0.25
+RESEND_SECONDS: Final = 1.0
 
 
 @dataclass
@@ -67,9 +68,17 @@ class Relay:
         self._wake = wake
         self._max_bytes = max_bytes
         self._fence: Fence | None = None
+        self._asked_again = 0.0
+        self._closing = False
         self._task = asyncio.create_task(self._run(), name=f"relay-{session.id}")
 
+    @property
+    def done(self) -> bool:
+        """Whether it has been fenced."""
+        return self._task.done()
+
     async def close(self) -> None:
+        self._closing = True  # a library below may swallow a cancellation
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -81,20 +90,26 @@ class Relay:
                 pass
         except Fenced:
             return
-        except (RedisError, OSError) as error:
-            log.warning("outbox_not_drained", session_id=self._session_id, error=str(error))
+        except Unavailable:  # the record is away: nothing may be judged before what is left has been taken in
+            raise
+        except Exception:  # what cannot be read must not keep the session from ending
+            log.exception("outbox_not_drained", session_id=self._session_id)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             try:
-                if not await self._step(block_ms=BLOCK_MS):
-                    continue
+                await self._step(block_ms=BLOCK_MS)
             except Fenced:
                 log.warning("relay_fenced", session_id=self._session_id, incarnation=self.incarnation)
                 return
             except (RedisError, OSError, Unavailable) as error:
                 log.warning("relay_waits", session_id=self._session_id, error=str(error))
                 self.liveness.excuse()
+                self._fence = None  # a commit may have been made whose answer was lost: the head row knows
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:  # a relay that dies unseen would hang its session
+                log.exception("relay_failed", session_id=self._session_id)
+                self._fence = None
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _step(self, *, block_ms: int) -> bool:
@@ -107,12 +122,22 @@ class Relay:
         batch = intake.parse(raw, self._fence.outbox_n, self._max_bytes)
         self.liveness.heard(batch.beat)
         events: list[bytes] = []
-        if batch.entries or batch.malformed:
-            self._fence, recorded = await intake.take(self._database, self._session_id, self._fence, batch)
+        if batch.items:
+            self._fence, recorded = await intake.take(self._database, self._session_id, self._fence, batch.items)
             events = [event.to_json() for event in recorded]
-        await self._bus.settle(self._session_id, self.incarnation, batch.ids, self._fence.outbox_n, events)
+        await self._bus.settle(self._session_id, batch.ids, self._answer(batch), events, self.incarnation)
         self._notice(batch)
         return True
+
+    def _answer(self, batch: Batch) -> Ack | None:
+        """What the wrapper is told; nothing where it only showed that it lives."""
+        if not (batch.items or batch.repeated or batch.gap):
+            return None
+        assert self._fence is not None
+        resend = batch.gap and time.monotonic() - self._asked_again > RESEND_SECONDS
+        if resend:
+            self._asked_again = time.monotonic()
+        return Ack(incarnation=self.incarnation, n=self._fence.outbox_n, resend=resend)
 
     async def _claim(self) -> Fence:
         async with self._database.write() as connection:
@@ -123,10 +148,10 @@ class Relay:
 
     def _notice(self, batch: Batch) -> None:
         """Wake the reconciler where there is something for it to do."""
-        for entry in batch.entries:
-            if isinstance(entry, Fatal):
-                self.liveness.fatal = entry
-            if entry.kind != "lines":
+        for item in batch.items:
+            if isinstance(item, Fatal):
+                self.liveness.fatal = item
+            if not isinstance(item, Lines | Malformed):
                 self._wake(self._session_id)
 
 
@@ -143,7 +168,7 @@ class Relays:
     async def ensure(self, session: Session) -> Relay:
         """The relay of the session's present incarnation."""
         relay = self._relays.get(session.id)
-        if relay and relay.incarnation == session.incarnation:
+        if relay and relay.incarnation == session.incarnation and not relay.done:
             return relay
         if relay:
             await relay.close()

@@ -6,9 +6,8 @@ answer reaches the session, it is on record that the model has heard of the turn
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import aiohttp
 import orjson
@@ -16,7 +15,7 @@ import structlog
 from multidict import CIMultiDict
 
 from cc_gateway.auth import Tokens
-from cc_gateway.errors import Unauthenticated
+from cc_gateway.errors import Unauthenticated, Unavailable
 from cc_gateway.internal import SESSION_KEY, Receive, Scope, Send
 from cc_gateway.model_proxy.upstream import Upstream
 
@@ -86,7 +85,12 @@ class ModelProxy:
             else aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         )
         self._client = aiohttp.ClientSession(
-            connector=connector, timeout=self._timeout, auto_decompress=False, trust_env=True, read_bufsize=2**20
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client serves all sessions
+            timeout=self._timeout,
+            auto_decompress=False,
+            trust_env=True,
+            read_bufsize=2**20,
         )
 
     async def close(self) -> None:
@@ -119,33 +123,40 @@ class ModelProxy:
         return claim.incarnation
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send, incarnation: int) -> None:
-        assert self._client is not None
-        begun = time.perf_counter()
+        """Ask the model for as long as the session listens."""
         body = await _read_body(receive)
+        asking = asyncio.ensure_future(self._ask(scope, body, send, incarnation))
+        hung_up = asyncio.ensure_future(_hang_up(receive))
+        try:
+            either: set[asyncio.Future[None]] = {asking, hung_up}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asking, hung_up):
+                if not task.done():
+                    task.cancel()
+        if asking.done() and not asking.cancelled():
+            asking.result()
+
+    async def _ask(self, scope: Scope, body: bytes, send: Send, incarnation: int) -> None:
+        assert self._client is not None
         url = self._upstream.base_url + scope["path"]
         noted = asyncio.ensure_future(self._note_request(scope[SESSION_KEY], incarnation))
+        started = False
         try:
             request = self._client.post(url, data=body, headers=self._headers(scope), allow_redirects=False)
             async with request as response:
                 await noted  # before any of the answer can have an effect
-                log.debug(
-                    "model_answered",
-                    session_id=scope[SESSION_KEY],
-                    status=response.status,
-                    first_byte_ms=round((time.perf_counter() - begun) * 1000, 1),
-                )
-                await _stream(response, receive, send)
-        except aiohttp.ClientError as error:
-            await self._unreachable(send, error)
-        except TimeoutError:
-            await self._unreachable(send, None)
+                started = True
+                await _stream(response, send)
+        except (aiohttp.ClientError, TimeoutError, Unavailable) as error:
+            log.warning("model_unreachable", upstream=self._upstream.name, error=repr(error))
+            if started:  # the answer breaks off: the server cuts the connection, and the CLI asks again
+                raise
+            why = str(error) or "no answer in time"
+            message = f"the model ({self._upstream.name}) cannot be reached: {why}"
+            raise _Refused(502, "api_error", message) from error
         finally:
             noted.cancel()
-
-    async def _unreachable(self, send: Send, error: Exception | None) -> None:
-        why = str(error) or type(error).__name__ if error else "no answer in time"
-        log.warning("model_unreachable", upstream=self._upstream.name, error=why)
-        await _answer(send, 502, _error("api_error", f"the model ({self._upstream.name}) cannot be reached: {why}"))
 
     def _headers(self, scope: Scope) -> CIMultiDict[str]:
         headers = CIMultiDict(
@@ -175,8 +186,8 @@ async def _read_body(receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-async def _stream(response: aiohttp.ClientResponse, receive: Receive, send: Send) -> None:
-    """Pass the answer through; end the request to the model when the session hangs up."""
+async def _stream(response: aiohttp.ClientResponse, send: Send) -> None:
+    """Pass the answer through as it comes."""
     headers = [
         (name.lower().encode(), value.encode("latin-1"))
         for name, value in response.headers.items()
@@ -186,28 +197,9 @@ async def _stream(response: aiohttp.ClientResponse, receive: Receive, send: Send
         headers = [(name, value) for name, value in headers if name != b"x-should-retry"]
         headers.append((b"x-should-retry", b"false"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    hung_up = asyncio.ensure_future(_hang_up(receive))
-    try:
-        async for chunk in _until(response, hung_up):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        if not hung_up.done():
-            await send({"type": "http.response.body", "body": b""})
-    finally:
-        hung_up.cancel()
-
-
-async def _until(response: aiohttp.ClientResponse, hung_up: asyncio.Future[None]) -> AsyncIterator[bytes]:
-    while True:
-        read = asyncio.ensure_future(response.content.readany())
-        either: set[asyncio.Future[Any]] = {read, hung_up}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if hung_up.done():
-            read.cancel()
-            return
-        chunk = read.result()
-        if not chunk:
-            return
-        yield chunk
+    while chunk := await response.content.readany():
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _hang_up(receive: Receive) -> None:

@@ -1,6 +1,8 @@
 """Sends and reads over Redis: commands to wrappers, outbox entries from them, hints to listeners."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -17,11 +19,14 @@ from cc_protocol.commands import Ack, Command
 log = structlog.get_logger(__name__)
 
 INPUT_LENGTH = 4096  # acknowledgements mostly; a lost command is sent again
-OUTBOX_BATCH = 256
+OUTBOX_BATCH = 128
+MAX_HINTS = 1000
+BLOCK_MS = 2000
+BLOCKING_SECONDS = 10.0  # a command that blocks returns before: silence means that the connection is gone
 
 
-def connect(url: str, *, timeout: float | None = 5, connections: int = 50) -> Redis:
-    """A client. `timeout` None is for commands that block."""
+def connect(url: str, *, timeout: float = 3, connections: int = 50) -> Redis:
+    """A client whose commands fail after `timeout` seconds of silence."""
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
@@ -30,7 +35,7 @@ def connect(url: str, *, timeout: float | None = 5, connections: int = 50) -> Re
         protocol=2,
         retry=Retry(NoBackoff(), 1),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 class Bus:
@@ -39,7 +44,9 @@ class Bus:
     def __init__(self, url: str) -> None:
         self.url = url
         self.redis = connect(url)
-        self._blocking = connect(url, timeout=None, connections=2000)
+        self._blocking = connect(url, timeout=BLOCKING_SECONDS, connections=2000)
+        self._hints: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue(MAX_HINTS)
+        self._publisher: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Check that Redis answers us. Raises `StartupError` with the reason."""
@@ -53,25 +60,34 @@ class Bus:
                 code="redis_unavailable",
             ) from error
 
+        self._publisher = asyncio.create_task(self._publish(), name="hints")
+
     async def close(self) -> None:
+        if self._publisher:
+            self._publisher.cancel()
+            await asyncio.gather(self._publisher, return_exceptions=True)
         await self.redis.aclose()
         await self._blocking.aclose()
 
     async def alive(self) -> bool:
         try:
-            return bool(await self.redis.ping())
-        except (RedisError, OSError):
+            async with asyncio.timeout(2):
+                return bool(await self.redis.ping())
+        except (RedisError, OSError, TimeoutError):
             return False
 
     # ------------------------------------------------------------ to a wrapper
 
     async def send(self, session_id: str, command: Command) -> None:
-        await self.redis.xadd(
-            keys.input_stream(session_id),
-            {keys.COMMAND_FIELD: command.model_dump_json()},
-            maxlen=INPUT_LENGTH,
-            approximate=True,
-        )
+        await self._add_command(self.redis, session_id, command)
+
+    async def hand_over(self, session_id: str, commands: Iterable[Command]) -> None:
+        """Send commands that begin a turn. What stands before them in the stream is of turns that have ended: it goes."""
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(keys.input_stream(session_id))
+            for command in commands:
+                self._add_command(pipeline, session_id, command)
+            await pipeline.execute()
 
     async def forget(self, session_id: str, incarnation: int) -> None:
         """Drop the streams of an incarnation that has ended."""
@@ -94,18 +110,22 @@ class Bus:
         return [(entry_id, fields.get(field)) for entry_id, fields in reply[0][1]]
 
     async def settle(
-        self, session_id: str, incarnation: int, entry_ids: Sequence[bytes], acknowledged: int, events: Iterable[bytes]
+        self, session_id: str, entry_ids: Sequence[bytes], ack: Ack | None, events: Iterable[bytes], incarnation: int
     ) -> None:
         """After a commit, in one round trip: tell listeners, tell the wrapper, drop what is on record."""
-        ack = Ack(incarnation=incarnation, n=acknowledged).model_dump_json()
         async with self.redis.pipeline(transaction=False) as pipeline:
             for event in events:
                 pipeline.publish(keys.output_channel(session_id), event)
-            pipeline.xadd(
-                keys.input_stream(session_id), {keys.COMMAND_FIELD: ack}, maxlen=INPUT_LENGTH, approximate=True
-            )
+            if ack:
+                self._add_command(pipeline, session_id, ack)
             pipeline.xdel(keys.outbox_stream(session_id, incarnation), *entry_ids)
             await pipeline.execute()
+
+    @staticmethod
+    def _add_command(redis: Redis, session_id: str, command: Command) -> Awaitable[Any]:
+        """On a pipeline this only notes the command, and there is nothing to wait for."""
+        fields: dict[Any, Any] = {keys.COMMAND_FIELD: command.model_dump_json()}
+        return redis.xadd(keys.input_stream(session_id), fields, maxlen=INPUT_LENGTH, approximate=True)
 
     # ------------------------------------------------------------ to listeners
 
@@ -113,13 +133,18 @@ class Bus:
         """A subscription of its own connection."""
         return self._blocking.pubsub()
 
-    async def publish(self, session_id: str, events: Iterable[bytes]) -> None:
-        """Tell listeners what has been recorded. A hint: who misses it reads the record."""
-        channel = keys.output_channel(session_id)
-        try:
-            async with self.redis.pipeline(transaction=False) as pipeline:
-                for event in events:
-                    pipeline.publish(channel, event)
-                await pipeline.execute()
-        except (RedisError, OSError) as error:
-            log.warning("hint_not_published", session_id=session_id, error=str(error))
+    def publish_soon(self, session_id: str, events: list[bytes]) -> None:
+        """Tell listeners what has been recorded. A hint that nobody waits for: who misses it reads the record."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._hints.put_nowait((session_id, events))
+
+    async def _publish(self) -> None:
+        while True:
+            session_id, events = await self._hints.get()
+            try:
+                async with self.redis.pipeline(transaction=False) as pipeline:
+                    for event in events:
+                        pipeline.publish(keys.output_channel(session_id), event)
+                    await pipeline.execute()
+            except (RedisError, OSError) as error:
+                log.warning("hint_not_published", session_id=session_id, error=str(error))

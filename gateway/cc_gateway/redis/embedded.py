@@ -107,6 +107,8 @@ class EmbeddedRedis:
                 "user default off",
                 f"user {USER} on >{self._password} ~* &* +@all",
                 f"maxmemory-clients {self._maxmemory_clients}",
+                "maxmemory 1gb",
+                "maxmemory-policy noeviction",
                 "client-output-buffer-limit pubsub 64mb 32mb 30",
                 "proto-max-bulk-len 64mb",
                 "",
@@ -145,8 +147,8 @@ class EmbeddedRedis:
             await asyncio.sleep(0.2)
             try:
                 await self._launch(binary)
-            except StartupError as error:
-                log.error("redis_restart_failed", error=error.message)
+            except Exception as error:  # it must go on: without Redis nothing does
+                log.error("redis_restart_failed", error=repr(error))
                 await asyncio.sleep(2)
 
     def _end_leftover(self) -> None:

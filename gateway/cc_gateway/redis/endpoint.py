@@ -20,6 +20,10 @@ class RedisEndpoint:
     @classmethod
     def from_url(cls, url: str) -> "RedisEndpoint":
         parts = urlsplit(url)
+        if parts.scheme != "unix" and parts.path not in ("", "/", "/0"):
+            raise StartupError(
+                "CC_REDIS_URL must name database 0: sessions cannot choose another", code="redis_database"
+            )
         if parts.scheme == "unix":
             return cls(path=parts.path)
         return cls(None, parts.hostname or "localhost", parts.port or 6379, tls=parts.scheme == "rediss")
@@ -37,7 +41,10 @@ class RedisEndpoint:
         Raises:
             StartupError: an anonymous PING was answered.
         """
-        reader, writer = await self.open()
+        try:
+            reader, writer = await self.open()
+        except OSError as error:
+            raise StartupError(f"cannot reach Redis: {error}. Check CC_REDIS_URL", code="redis_unavailable") from error
         try:
             writer.write(b"PING\r\n")
             async with asyncio.timeout(5):

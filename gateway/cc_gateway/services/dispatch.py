@@ -1,15 +1,18 @@
-"""Hands a session its next turn. A turn is committed as running on one incarnation before its command is sent, and the
-command is sent again only to that incarnation: so a prompt never runs on two."""
+"""Hands a session its next turn.
 
-from cc_gateway.models import Session, SessionStatus, Turn
+A turn is committed as running on one incarnation before its command is sent, and the command is sent again only to that
+incarnation: so a prompt never runs on two.
+"""
+
+from cc_gateway.models import Session, SessionStatus, TurnState
 from cc_gateway.redis.bus import Bus
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.stores import sessions, turns
-from cc_protocol.commands import Interrupt, Prompt
+from cc_protocol.commands import Command, Configure, Interrupt, Prompt
 from cc_protocol.events import StatusRunning, TurnStarted
 
 
-async def hand_over(recorder: Recorder, bus: Bus, session: Session, turn: Turn) -> None:
+async def hand_over(recorder: Recorder, bus: Bus, session: Session, turn: TurnState) -> None:
     """Start the turn on the session's incarnation, and tell its wrapper."""
     async with recorder.recording(session.id) as recording:
         if not await turns.start(recording.connection, turn.id, session.incarnation):
@@ -17,13 +20,21 @@ async def hand_over(recorder: Recorder, bus: Bus, session: Session, turn: Turn) 
         await sessions.change(recording.connection, session.id, status=SessionStatus.RUNNING, idle_since=None)
         recording.append(TurnStarted(incarnation=session.incarnation, attempt=turn.attempt + 1), turn_id=turn.id)
         recording.append(StatusRunning(), turn_id=turn.id)
-    await send_prompt(bus, session, turn)
+    await send_prompt(recorder, bus, session, turn)
 
 
-async def send_prompt(bus: Bus, session: Session, turn: Turn) -> None:
-    """Tell the wrapper (again) which turn it has; it takes a turn once."""
-    await bus.send(session.id, Prompt(incarnation=session.incarnation, turn_id=turn.id, content=turn.content))
+async def send_prompt(recorder: Recorder, bus: Bus, session: Session, turn: TurnState) -> None:
+    """Tell the wrapper (again) which turn it has, and under which settings; it takes a turn once."""
+    async with recorder.database.read() as connection:
+        content = await turns.content(connection, turn.id)
+    config, commands = session.config, list[Command]()
+    if config.model or config.permission_mode:
+        commands.append(
+            Configure(incarnation=session.incarnation, model=config.model, permission_mode=config.permission_mode)
+        )
+    commands.append(Prompt(incarnation=session.incarnation, turn_id=turn.id, content=content))
+    await bus.hand_over(session.id, commands)
 
 
-async def send_interrupt(bus: Bus, session: Session, turn: Turn) -> None:
+async def send_interrupt(bus: Bus, session: Session, turn: TurnState) -> None:
     await bus.send(session.id, Interrupt(incarnation=session.incarnation, turn_id=turn.id))

@@ -8,6 +8,8 @@ comes after its final event, or without its beginning, is dropped.
 
 import asyncio
 import contextlib
+import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 PAGE: Final = 500
 LOOK_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 5.0
 MAX_PREVIEW: Final = 256 * 1024
 MAX_ANNOUNCED: Final = 1000
 
@@ -121,49 +124,62 @@ class Feed:
     async def _deliver(
         self, session_id: str, cursor: int, subscription: _Subscription, previews: bool
     ) -> AsyncIterator[FeedItem]:
-        announced: set[str] = set()
+        order = _PreviewOrder()
         behind = True
         while True:
             while behind:
                 batch = await self._read(session_id, cursor)
                 for item in batch:
-                    announced.discard(item.event_id or "")
+                    order.final(item)
                     cursor = item.seq or cursor
                     yield item
-                behind = len(batch) == PAGE
+                behind = bool(batch)  # a page ends at a number of events or of bytes: only an empty one is the end
             entry = await subscription.get()
             if isinstance(entry, _Head):
                 if entry.seq == 0 and cursor > 0:
                     return
                 behind = entry.seq > cursor
             elif entry.seq is None:
-                if previews and _in_order(entry, announced):
+                if previews and order.allows(entry):
                     yield entry
             elif entry.seq == cursor + 1:
-                announced.discard(entry.event_id or "")
+                order.final(entry)
                 cursor = entry.seq
                 yield entry
             else:
                 behind = entry.seq > cursor
 
     async def _read(self, session_id: str, after: int) -> list[FeedItem]:
-        async with self._database.read() as connection:
-            return [FeedItem.of(event) for event in await record.read(connection, session_id, after=after, limit=PAGE)]
+        """The next page; where the database is away, as soon as it is back: a stream outlives that."""
+        while True:
+            try:
+                async with self._database.read() as connection:
+                    events = await record.read(connection, session_id, after=after, limit=PAGE)
+                return [FeedItem.of(event) for event in events]
+            except Unavailable:
+                await asyncio.sleep(LOOK_SECONDS)
 
     # ------------------------------------------------------------ the three tasks
 
     async def _listen(self, pubsub: PubSub, pattern: str, handle: Any) -> None:
+        """Hand on what is published; a connection that is gone, also one that only fell silent, is made anew."""
         while True:
             try:
                 await pubsub.psubscribe(pattern)
-                async for message in pubsub.listen():
+                heard = time.monotonic()
+                while time.monotonic() - heard < 3 * SILENCE_SECONDS:
+                    message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+                    if message is None:
+                        await pubsub.ping()
+                        continue
+                    heard = time.monotonic()
                     if message["type"] == "pmessage":
                         handle(keys.session_of(message["channel"].decode()), message["data"])
-            except (RedisError, OSError, RuntimeError) as error:
-                log.warning("feed_disconnected", pattern=pattern, error=str(error))
+            except Exception as error:  # it must go on: without it previews and hints would end for good
+                log.warning("feed_disconnected", pattern=pattern, error=repr(error))
                 await asyncio.sleep(0.25)
-                with contextlib.suppress(RedisError, OSError):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     def _on_output(self, session_id: str, data: bytes) -> None:
         if group := self._subscriptions.get(session_id):
@@ -188,7 +204,8 @@ class Feed:
                 for start in range(0, len(followed), PAGE):
                     async with self._database.read() as connection:
                         heads |= await record.heads_of(connection, followed[start : start + PAGE])
-            except Unavailable:
+            except Exception as error:
+                log.warning("feed_look_failed", error=repr(error))
                 continue
             for session_id in followed:
                 for subscription in self._subscriptions.get(session_id, ()):
@@ -208,12 +225,26 @@ def _preview(session_id: str, data: bytes) -> FeedItem | None:
     return FeedItem(preview.type, orjson.dumps(fields), event_id=event_id)
 
 
-def _in_order(item: FeedItem, announced: set[str]) -> bool:
-    """Whether a preview stands between the beginning and the final event that it belongs to."""
-    assert item.event_id is not None
-    if item.type == "event_start":
-        if len(announced) >= MAX_ANNOUNCED:  # a container may announce what it never delivers
-            announced.clear()
-        announced.add(item.event_id)
-        return True
-    return item.event_id in announced
+class _PreviewOrder:
+    """Which previews may still be delivered to one follower: those between an announcement and the final event."""
+
+    def __init__(self) -> None:
+        self._announced: set[str] = set()
+        self._finished: OrderedDict[str, None] = OrderedDict()
+
+    def final(self, item: FeedItem) -> None:
+        assert item.event_id is not None
+        self._announced.discard(item.event_id)
+        self._finished[item.event_id] = None
+        if len(self._finished) > MAX_ANNOUNCED:
+            self._finished.popitem(last=False)
+
+    def allows(self, item: FeedItem) -> bool:
+        assert item.event_id is not None
+        if item.event_id in self._finished:
+            return False
+        if item.type == "event_start":
+            if len(self._announced) >= MAX_ANNOUNCED:  # a container may announce what it never delivers
+                self._announced.clear()
+            self._announced.add(item.event_id)
+        return item.event_id in self._announced

@@ -12,7 +12,9 @@ be too long for the system (107 characters).
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cc_gateway.drivers.base import Folders
@@ -32,10 +34,19 @@ class Layout:
     def prepare(self) -> None:
         """Make the roots, closed to others. Raises `StartupError` where that cannot be done."""
         try:
-            for folder in (self.data_dir, self.run_root, self.data_dir / "sessions", self.data_dir / "workspaces"):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.run_root.stat().st_uid != os.getuid():
-                raise StartupError(f"{self.run_root} belongs to somebody else: remove it", code="data_dir_unusable")
+            for name in (
+                self.data_dir,
+                self.run_root,
+                self.logs,
+                self.data_dir / "sessions",
+                self.data_dir / "workspaces",
+            ):
+                name.mkdir(parents=True, exist_ok=True, mode=0o700)
+            facts = self.run_root.lstat()
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+                raise StartupError(
+                    f"{self.run_root} is not a folder of ours alone: remove it", code="data_dir_unusable"
+                )
             probe = self.data_dir / ".write-probe"
             probe.write_text("")
             probe.unlink()
@@ -45,6 +56,11 @@ class Layout:
                 " write",
                 code="data_dir_unusable",
             ) from error
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of sessions is kept."""
+        return self.data_dir / "logs"
 
     def of(self, session: Session) -> Folders:
         home = self.data_dir / "sessions" / session.id
@@ -62,13 +78,23 @@ class Layout:
 
     def remove(self, session: Session) -> None:
         """Remove what belongs to the session alone; a persistent workspace stays."""
-        shutil.rmtree(self.data_dir / "sessions" / session.id, ignore_errors=True)
-        shutil.rmtree(self.run_root / session.id, ignore_errors=True)
+        for folder in (self.data_dir / "sessions" / session.id, self.run_root / session.id):
+            if folder.exists():
+                shutil.rmtree(folder, onerror=_open_and_retry)
+        (self.logs / f"{session.id}.log").unlink(missing_ok=True)
 
     def _workspace(self, owner: str, workspace: Workspace) -> Path | None:
         if workspace.id is None:
             return None
         return self.data_dir / "workspaces" / hashlib.sha256(owner.encode()).hexdigest()[:16] / workspace.id
+
+
+def _open_and_retry(function: Callable[..., object], path: str, _error: object) -> None:
+    """An agent may have closed a folder of its own to everybody."""
+    os.chmod(os.path.dirname(path), 0o700)
+    if not os.path.islink(path):
+        os.chmod(path, 0o700)
+    function(path)
 
 
 def _run_root(data_dir: Path) -> Path:

@@ -1,6 +1,5 @@
 """What the internal listener asks of the record: which incarnation lives, and that the model has been asked."""
 
-from cc_gateway.models import LIVE
 from cc_gateway.stores import sessions, turns
 from cc_gateway.stores.engine import Database
 
@@ -13,10 +12,7 @@ class Incarnations:
 
     async def is_current(self, session_id: str, incarnation: int) -> bool:
         async with self._database.read() as connection:
-            session = await sessions.get(connection, session_id)
-        if session is None or session.deleted_at:
-            return False
-        return session.incarnation == incarnation and session.status in LIVE
+            return await sessions.live_incarnation(connection, session_id) == incarnation
 
     async def note_model_request(self, session_id: str, incarnation: int) -> None:
         """Commit that the model has heard of the running turn; the second request of a turn costs no write."""

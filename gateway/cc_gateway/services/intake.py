@@ -4,6 +4,7 @@ What comes from a container is a claim. It may say what its agent said and did, 
 ended; anything else, and anything malformed, is put on record as just that.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,7 +32,19 @@ from cc_protocol.outbox import ENTRY, Beat, Fatal, Lines, Ready, TurnEnd
 log = structlog.get_logger(__name__)
 
 EXCERPT: Final = 64 * 1024
+NUMBER: Final = re.compile(rb'\{"kind":"[a-z_]+","n":(\d{1,18})[,}]')
 ENTRY_KINDS = Lines | Ready | TurnEnd | Fatal
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """An entry that cannot be read; its number, where that much can be."""
+
+    text: str
+    n: int | None
+
+
+Item = ENTRY_KINDS | Malformed
 
 
 @dataclass
@@ -39,14 +52,12 @@ class Batch:
     """Entries of one reading, parsed. `ids` are all of them, also those that say nothing new."""
 
     ids: list[bytes] = field(default_factory=list)
-    entries: list[ENTRY_KINDS] = field(default_factory=list)
-    malformed: list[str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     beat: Beat | None = None
+    repeated: bool = False
+    """Whether an entry came that is on record already: its wrapper waits for an acknowledgement."""
     gap: bool = False
-
-    @property
-    def last_n(self) -> int | None:
-        return self.entries[-1].n if self.entries else None
+    """Whether an entry is missing: what stood behind it was left out, and has to be sent again."""
 
 
 def parse(raw: list[tuple[bytes, bytes | None]], outbox_n: int, max_bytes: int) -> Batch:
@@ -55,63 +66,78 @@ def parse(raw: list[tuple[bytes, bytes | None]], outbox_n: int, max_bytes: int) 
     expected = outbox_n + 1
     for entry_id, data in raw:
         batch.ids.append(entry_id)
-        if data is None or len(data) > max_bytes:
-            batch.malformed.append("an entry without content" if data is None else f"an entry of {len(data)} bytes")
-            continue
-        try:
-            entry = ENTRY.validate_json(data)
-        except ValidationError as error:
-            batch.malformed.append(f"{error.errors()[0]['msg']}: {data[:EXCERPT].decode(errors='backslashreplace')}")
-            continue
-        if isinstance(entry, Beat):
-            batch.beat = entry
-        elif entry.n == expected:
-            batch.entries.append(entry)
-            expected += 1
-        elif entry.n > expected:
+        item = _read(data, max_bytes)
+        if isinstance(item, Beat):
+            batch.beat = item
+        elif item.n is None or item.n == expected:
+            batch.items.append(item)
+            expected += item.n is not None
+        elif item.n > expected:
             batch.gap = True
+        else:
+            batch.repeated = True
     return batch
 
 
-async def take(database: Database, session_id: str, fence: Fence, batch: Batch) -> tuple[Fence, list[RecordedEvent]]:
-    """Commit a batch. Returns the fence to go on with, and what was recorded.
+def _read(data: bytes | None, max_bytes: int) -> Item | Beat:
+    if data is None:
+        return Malformed("an entry without content", None)
+    if len(data) > max_bytes:
+        return Malformed(f"an entry of {len(data)} bytes; {max_bytes} are taken", _claimed_number(data))
+    try:
+        entry: ENTRY_KINDS | Beat = ENTRY.validate_json(data)
+    except ValidationError as error:
+        excerpt = data[:EXCERPT].decode(errors="backslashreplace")
+        return Malformed(f"{error.errors(include_input=False)[0]['msg']}: {excerpt}", _claimed_number(data))
+    return entry
 
-    A batch that the database refuses is halved until the offender stands alone; that one is recorded escaped.
+
+def _claimed_number(data: bytes) -> int | None:
+    """The number of an entry that cannot be read as a whole: without it, all that follows would wait for it for ever."""
+    found = NUMBER.match(data[:64])
+    return int(found[1]) if found else None
+
+
+async def take(
+    database: Database, session_id: str, fence: Fence, items: list[Item]
+) -> tuple[Fence, list[RecordedEvent]]:
+    """Commit items in order. Returns the fence to go on with, and what was recorded.
+
+    What cannot be stored is halved until the offender stands alone; that one is recorded escaped, so that nothing that a
+    container sends can stop its relay.
 
     Raises:
         Fenced: another relay or incarnation has taken over.
     """
     try:
-        return await _commit(database, session_id, fence, batch)
-    except DBAPIError as error:
-        if error.connection_invalidated:
+        return await _commit(database, session_id, fence, items)
+    except (DBAPIError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
             raise
-        if len(batch.entries) <= 1:
-            log.error("entry_not_storable", session_id=session_id, error=str(error.orig)[:300])
-            return await _commit(database, session_id, fence, batch, escaped=True)
-        half = len(batch.entries) // 2
-        fence, first = await take(
-            database, session_id, fence, Batch(entries=batch.entries[:half], malformed=batch.malformed)
-        )
-        fence, second = await take(database, session_id, fence, Batch(entries=batch.entries[half:]))
+        if len(items) <= 1:
+            log.error("entry_not_storable", session_id=session_id, error=repr(error)[:300])
+            return await _commit(database, session_id, fence, items, escaped=True)
+        half = len(items) // 2
+        fence, first = await take(database, session_id, fence, items[:half])
+        fence, second = await take(database, session_id, fence, items[half:])
         return fence, first + second
 
 
 async def _commit(
-    database: Database, session_id: str, fence: Fence, batch: Batch, *, escaped: bool = False
+    database: Database, session_id: str, fence: Fence, items: list[Item], *, escaped: bool = False
 ) -> tuple[Fence, list[RecordedEvent]]:
-    n = batch.last_n or fence.outbox_n
+    n = max([item.n for item in items if item.n is not None], default=fence.outbox_n)
     async with (
         database.write() as connection,
         record.recording_in(connection, session_id, fence=fence, outbox_n=n) as recording,
     ):
-        for text in batch.malformed:
-            _note(recording, "malformed", text)
-        for entry in batch.entries:
-            if escaped:
-                _note(recording, "not_storable", ascii(entry)[:EXCERPT])
+        for item in items:
+            if isinstance(item, Malformed):
+                _note(recording, "malformed", item.text)
+            elif escaped:
+                _note(recording, "not_storable", ascii(item)[:EXCERPT])
             else:
-                await _apply(recording, fence.incarnation, entry)
+                await _apply(recording, fence.incarnation, item)
     return Fence(fence.epoch, fence.incarnation, n), recording.appended
 
 
@@ -144,21 +170,16 @@ def _append_claims(recording: Recording, entry: Lines) -> None:
 
 
 async def _mark_ready(recording: Recording) -> None:
-    await sessions.change(
-        recording.connection,
-        recording.session_id,
-        status=SessionStatus.IDLE,
-        ready=True,
-        failed_starts=0,
-        idle_since=now(),
-    )
-    recording.append(StatusIdle(stop_reason=StopReason(type="end_turn", detail="ready")))
+    """The wrapper takes prompts. It says so again when it had to start `claude` anew, perhaps with a turn in hand."""
+    await sessions.change(recording.connection, recording.session_id, ready=True, failed_starts=0)
+    if await turns.running(recording.connection, recording.session_id) is None:
+        await rest(recording, StopReason(type="end_turn", detail="ready"))
 
 
 async def _end_turn(recording: Recording, incarnation: int, entry: TurnEnd) -> None:
     turn = await turns.get(recording.connection, recording.session_id, entry.turn_id[:64])
-    if turn is None:
-        return
+    if turn is None or (entry.outcome == "interrupted" and not (turn.interrupt_reason or turn.model_requested)):
+        return  # nobody asked for that: the turn never reached the model, and whoever ends the incarnation judges it
     facts = entry.model_dump(
         mode="json",
         include={"result", "stop_reason", "usage", "cost_usd", "duration_ms", "num_turns"},

@@ -6,7 +6,7 @@ what is meant before anything is done, and what an incarnation left undone is ju
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from cc_gateway.auth import SessionClaim, Tokens
 from cc_gateway.drivers.base import DriverError, SessionDriver, SessionSpec
+from cc_gateway.errors import CCError, Unavailable
 from cc_gateway.internal import SessionDoors
 from cc_gateway.models import Session, SessionStatus, TurnStatus, now
 from cc_gateway.redis import access
@@ -24,6 +25,7 @@ from cc_gateway.services.recorder import Recorder
 from cc_gateway.settings import DriverSettings
 from cc_gateway.stores import sessions, turns
 from cc_gateway.stores.record import Recording
+from cc_gateway.stores.sessions import storable
 from cc_protocol.events import (
     StatusAsleep,
     StatusFailed,
@@ -85,8 +87,13 @@ class Lifecycle:
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def start(self, session: Session) -> None:
-        """Give the session a new incarnation. What fails is noted, and counts as a failed start."""
+        """Give the session a new incarnation. What the place or its settings did wrong counts as a failed start.
+
+        Raises:
+            RedisError: Redis is away, which is nobody's failure: to be tried again.
+        """
         async with self._starts:
+            await self._bus.redis.ping()
             password, redis_hash = access.new_password()
             async with self._recorder.recording(session.id) as recording:
                 incarnation = await sessions.begin_incarnation(
@@ -95,7 +102,9 @@ class Lifecycle:
                 recording.append(StatusStarting(incarnation=incarnation))
             try:
                 handle = await self._launch(session, incarnation, password, redis_hash)
-            except (DriverError, OSError, RedisError) as error:
+            except (RedisError, Unavailable):
+                raise
+            except Exception as error:
                 await self._failed_to_start(session, error)
                 return
         async with self._recorder.recording(session.id) as recording:
@@ -116,8 +125,8 @@ class Lifecycle:
         return await self._driver.start(SessionSpec(session.id, incarnation, folders, launch, secrets))
 
     async def _failed_to_start(self, session: Session, error: Exception) -> None:
-        log.warning("session_not_started", session_id=session.id, error=str(error))
-        final = isinstance(error, DriverError) and not error.retryable
+        log.warning("session_not_started", session_id=session.id, error=str(error), exc_info=error)
+        final = isinstance(error, CCError) or (isinstance(error, DriverError) and not error.retryable)
         async with self._recorder.recording(session.id) as recording:
             await self._count_failure(recording, session, str(error), final=final)
 
@@ -137,12 +146,12 @@ class Lifecycle:
             if current is None or current.incarnation != session.incarnation:
                 return
             await self._end_running_turn(recording, session, ending)
-            if fatal or ending.failed_start:
-                reason = f"{fatal.code}: {fatal.message}" if fatal else ending.reason or "unknown"
-                final = fatal is not None and fatal.code in FINAL_CODES
-                await self._count_failure(recording, session, reason[:2000], final=final)
+            reason = f"{fatal.code}: {fatal.message}" if fatal else ending.reason
+            final = fatal is not None and fatal.code in FINAL_CODES
+            if ending.failed_start or final:
+                await self._count_failure(recording, session, reason or "unknown", final=final)
             else:
-                await self._settle(recording, ending)
+                await self._settle(recording, replace(ending, reason=reason))
         await self._shut_out(session)
         log.info("session_ended", session_id=session.id, incarnation=session.incarnation, status=ending.status.value)
 
@@ -176,7 +185,7 @@ class Lifecycle:
         )
         if not over:
             return
-        recording.append(StatusFailed(reason=reason))
+        recording.append(StatusFailed(reason=storable(reason)))
         for turn in await turns.all_queued(recording.connection, session.id):
             error = TurnError(type="session_failed", message=f"the session could not be started: {reason}")
             outcome = {"error": error.model_dump(exclude_none=True)}
@@ -203,6 +212,11 @@ class Lifecycle:
         )
         if ended:
             recording.append(TurnInterrupted(reason=reason), turn_id=turn.id)
+
+    async def end_strays(self) -> None:
+        """End whatever still runs of this deployment: at the end of the gateway, when nothing is to be left behind."""
+        for _, handle in [item async for item in self._driver.running()]:
+            await self._driver.stop(handle, grace=0)
 
     async def bury(self, session: Session, drain: Drain) -> None:
         """Remove a deleted session once nothing of it runs: its processes, its keys, its folders, its rows."""

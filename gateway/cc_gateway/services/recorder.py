@@ -32,6 +32,6 @@ class Recorder:
                 await begin(connection)
             async with record.recording_in(connection, session_id) as recording:
                 yield recording
-        if recording.appended:
-            await self.bus.publish(session_id, [event.to_json() for event in recording.appended])
         self.wake(session_id)
+        if recording.appended:
+            self.bus.publish_soon(session_id, [event.to_json() for event in recording.appended])

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict, NotFound, TooManyRequests
-from cc_gateway.models import LIVE, Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace, now
-from cc_gateway.redis.bus import Bus
+from cc_gateway.models import Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace, now
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.services.turns import TurnService
@@ -17,10 +15,13 @@ from cc_gateway.stores import sessions as sessions_store
 from cc_gateway.stores import turns as turns_store
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Recording
-from cc_protocol.commands import Configure
 from cc_protocol.events import SessionUpdated, TurnCanceled
 from cc_protocol.ids import SESSION, is_id, new_id
 from cc_protocol.launch import PermissionMode
+
+
+class _MadeBefore(Exception):
+    """Leaves the transaction of a request that was answered before."""
 
 
 class SessionService:
@@ -30,14 +31,12 @@ class SessionService:
         self,
         database: Database,
         recorder: Recorder,
-        bus: Bus,
         turns: TurnService,
         policy: LaunchPolicy,
         limits: LimitSettings,
     ) -> None:
         self._database = database
         self._recorder = recorder
-        self._bus = bus
         self._turns = turns
         self._policy = policy
         self._limits = limits
@@ -67,29 +66,39 @@ class SessionService:
         if prompt:
             self._turns.check_size(prompt)
         session = _new_session(owner, config, workspace, title, metadata)
-        try:
-            return await self._add(session, prompt, key)
-        except IntegrityError:  # the same key, at the same moment
-            found = await self._made_by(owner, key)
-            if found is None:
-                raise
-            return found
-
-    async def _add(
-        self, session: Session, prompt: list[dict[str, Any]] | None, key: tuple[str, str] | None
-    ) -> tuple[Session, Turn | None]:
-        if found := await self._made_by(session.owner, key):
-            return found
+        made: tuple[Session, Turn | None] | None = None
 
         async def begin(connection: AsyncConnection) -> None:
+            nonlocal made
+            if key and (found := await idempotency.find(connection, owner, *key)):
+                made = await self._made_before(connection, owner, found)
+                raise _MadeBefore
             await self._check_room(connection, session)
             await sessions_store.add(connection, session)
             if key:
-                await idempotency.keep(connection, session.owner, *key, session.id)
+                await idempotency.keep(connection, owner, *key, session.id)
 
-        async with self._recorder.recording(session.id, begin=begin) as recording:
-            turn = await self._turns.queue(recording, prompt) if prompt else None
+        try:
+            async with self._recorder.recording(session.id, begin=begin) as recording:
+                created_at = session.created_at
+                turn = await self._turns.queue(recording, prompt, created_at=created_at) if prompt else None
+        except _MadeBefore:
+            assert made is not None
+            return made
         return session, turn
+
+    async def _made_before(
+        self, connection: AsyncConnection, owner: str, session_id: str
+    ) -> tuple[Session, Turn | None]:
+        session = await sessions_store.get(connection, session_id, owner=owner)
+        if session is None:
+            raise Conflict(
+                "the session that this Idempotency-Key made has been deleted: take a new key for a new one",
+                code="idempotency_key_gone",
+            )
+        first = await turns_store.first(connection, session_id)
+        with_prompt = first is not None and first.created_at == session.created_at
+        return session, first if with_prompt else None
 
     async def _check_room(self, connection: AsyncConnection, session: Session) -> None:
         if await sessions_store.count(connection, session.owner) >= self._limits.max_sessions:
@@ -98,30 +107,7 @@ class SessionService:
                 retry_after=30,
                 code="too_many_sessions",
             )
-        if session.workspace.id:
-            await self._check_workspace(connection, session.owner, session.workspace.id, besides=session.id)
-
-    async def _made_by(self, owner: str, key: tuple[str, str] | None) -> tuple[Session, Turn | None] | None:
-        if key is None:
-            return None
-        async with self._database.read() as connection:
-            session_id = await idempotency.find(connection, owner, *key)
-            session = session_id and await sessions_store.get(connection, session_id, owner=owner)
-            if not session_id or not session:
-                return None
-            first = await turns_store.page(connection, session_id, status=None, after=0, limit=1)
-            return session, first[0] if first else None
-
-    async def _check_workspace(
-        self, connection: AsyncConnection, owner: str, workspace_id: str, *, besides: str
-    ) -> None:
-        for other in await sessions_store.using_workspace(connection, owner, workspace_id):
-            if other.id != besides and other.status not in (SessionStatus.STOPPED, SessionStatus.FAILED):
-                raise Conflict(
-                    f"the workspace {workspace_id} is in use by {other.id}: stop or delete that session first",
-                    code="workspace_in_use",
-                    details={"session_id": other.id},
-                )
+        await self._turns.check_workspace(connection, session)
 
     async def get(self, owner: str, session_id: str) -> Session:
         if not is_id(session_id, SESSION):
@@ -153,23 +139,15 @@ class SessionService:
 
         Model and permission mode reach a running agent with its next turn.
         """
-        session = await self.get(owner, session_id)
+        await self.get(owner, session_id)
         mode: PermissionMode | None = changes.get("permission_mode")
         self._policy.check_mode(mode)
-        values: dict[str, Any] = {}
-        if "title" in changes:
-            values["title"] = changes["title"]
-        if changes.get("metadata") is not None:
-            merged = session.metadata | changes["metadata"]
-            values["metadata"] = {name: value for name, value in merged.items() if value is not None}
-        settings = {name: changes[name] for name in ("model", "permission_mode") if changes.get(name) is not None}
-        if settings:
-            values["config"] = session.config.model_copy(update=settings)
         async with self._recorder.recording(session_id) as recording:
-            await sessions_store.change(recording.connection, session_id, **values)
+            session = await sessions_store.get(recording.connection, session_id, owner=owner)
+            if session is None:
+                raise NotFound(f"no session {session_id}")
+            await sessions_store.change(recording.connection, session_id, **_changed(session, changes))
             recording.append(SessionUpdated.model_validate({k: v for k, v in changes.items() if v is not None}))
-        if settings and session.status in LIVE:
-            await self._bus.send(session_id, Configure(incarnation=session.incarnation, **settings))
         return await self.get(owner, session_id)
 
     async def stop(self, owner: str, session_id: str) -> Session:
@@ -195,6 +173,20 @@ class SessionService:
                 recording.connection, turn.id, TurnStatus.CANCELED, {"reason": reason}, incarnation=None
             ):
                 recording.append(TurnCanceled(reason=reason), turn_id=turn.id)
+
+
+def _changed(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a change sets (pure)."""
+    values: dict[str, Any] = {}
+    if "title" in changes:
+        values["title"] = changes["title"]
+    if changes.get("metadata") is not None:
+        merged = session.metadata | changes["metadata"]
+        values["metadata"] = {name: value for name, value in merged.items() if value is not None}
+    settings = {name: changes[name] for name in ("model", "permission_mode") if changes.get(name) is not None}
+    if settings:
+        values["config"] = session.config.model_copy(update=settings)
+    return values
 
 
 def _new_session(

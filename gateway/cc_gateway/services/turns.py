@@ -1,14 +1,15 @@
 """Turns: queue a prompt, wait for its end, interrupt, cancel. The turns table is the queue."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, TooManyRequests
-from cc_gateway.models import ENDED, Turn, TurnStatus, now
-from cc_gateway.redis.bus import Bus
+from cc_gateway.models import ENDED, Session, SessionStatus, Turn, TurnStatus, now
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.settings import LimitSettings
@@ -17,23 +18,26 @@ from cc_gateway.stores import sessions as sessions_store
 from cc_gateway.stores import turns as turns_store
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Recording
-from cc_protocol.commands import Interrupt
 from cc_protocol.events import TurnCanceled, TurnQueued, UserInterrupt, UserMessage
-from cc_protocol.ids import TURN, new_id
+from cc_protocol.ids import TURN, is_id, new_id
 
 
 class TurnService:
     """The use cases of turns. Callers have checked that the session is theirs."""
 
-    def __init__(self, database: Database, recorder: Recorder, bus: Bus, feed: Feed, limits: LimitSettings) -> None:
+    def __init__(self, database: Database, recorder: Recorder, feed: Feed, limits: LimitSettings) -> None:
         self._database = database
         self._recorder = recorder
-        self._bus = bus
         self._feed = feed
         self._limits = limits
 
     def check_size(self, content: list[dict[str, Any]]) -> None:
-        size = len(orjson.dumps(content))
+        try:
+            size = len(orjson.dumps(content))
+        except TypeError:
+            raise InvalidRequest(
+                "the prompt holds characters that no text has (lone surrogates)", code="invalid_prompt"
+            ) from None
         if size > self._limits.max_prompt_bytes:
             raise PayloadTooLarge(
                 f"the prompt has {size} bytes as JSON; {self._limits.max_prompt_bytes} are allowed",
@@ -77,10 +81,12 @@ class TurnService:
                 await idempotency.keep(connection, owner, *key, turn.id)
             return turn
 
-    async def queue(self, recording: Recording, content: list[dict[str, Any]]) -> Turn:
+    async def queue(
+        self, recording: Recording, content: list[dict[str, Any]], *, created_at: datetime | None = None
+    ) -> Turn:
         """Queue a prompt within a record transaction. The session is wanted again from here on."""
         connection, session_id = recording.connection, recording.session_id
-        turn = await turns_store.add(connection, new_id(TURN), session_id, content)
+        turn = await turns_store.add(connection, new_id(TURN), session_id, content, created_at=created_at)
         await sessions_store.change(connection, session_id, stop_requested=False, failed_starts=0)
         recording.append(UserMessage(content=content), turn_id=turn.id)
         recording.append(TurnQueued(), turn_id=turn.id)
@@ -90,6 +96,7 @@ class TurnService:
         session = await sessions_store.get(recording.connection, recording.session_id)
         if session is None or session.deleted_at:
             raise NotFound(f"no session {recording.session_id}")
+        await self.check_workspace(recording.connection, session)
         if await turns_store.queued(recording.connection, recording.session_id) >= self._limits.max_queued_turns:
             raise TooManyRequests(
                 f"{self._limits.max_queued_turns} turns wait in this session already",
@@ -98,9 +105,23 @@ class TurnService:
                 details={"limit": self._limits.max_queued_turns},
             )
 
+    async def check_workspace(self, connection: AsyncConnection, session: Session) -> None:
+        """Raises `Conflict` while another session works in the same persistent workspace."""
+        if session.workspace.id is None:
+            return
+        for other in await sessions_store.using_workspace(connection, session.owner, session.workspace.id):
+            if other.id != session.id and other.status not in (SessionStatus.STOPPED, SessionStatus.FAILED):
+                raise Conflict(
+                    f"the workspace {session.workspace.id} is in use by {other.id}: stop or delete that session first",
+                    code="workspace_in_use",
+                    details={"session_id": other.id},
+                )
+
     async def get(self, session_id: str, turn_id: str) -> Turn:
-        async with self._database.read() as connection:
-            turn = await turns_store.get(connection, session_id, turn_id[:64])
+        turn = None
+        if is_id(turn_id, TURN):
+            async with self._database.read() as connection:
+                turn = await turns_store.get(connection, session_id, turn_id)
         if turn is None:
             raise NotFound(f"no turn {turn_id[:80]} in this session")
         return turn
@@ -142,9 +163,7 @@ class TurnService:
                 return None
             if await turns_store.mark_interrupt(recording.connection, turn.id, reason, now()):
                 recording.append(UserInterrupt(reason=reason), turn_id=turn.id)
-        if turn.incarnation is not None:
-            await self._bus.send(session_id, Interrupt(incarnation=turn.incarnation, turn_id=turn.id))
-        return turn.id
+        return turn.id  # the reconciler, awake by now, tells the wrapper until the turn ends
 
     async def cancel(self, session_id: str, turn_id: str) -> Turn:
         """Take a queued turn out of the queue. Raises `Conflict` if it is queued no more."""

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,7 +30,8 @@ class Database:
     """Transactions over one database.
 
     On SQLite, writers share one connection and begin with BEGIN IMMEDIATE: a transaction that reads and then writes
-    would otherwise lose its update or fail as busy. Readers have connections of their own and never wait (WAL).
+    would otherwise lose its update or fail as busy. Readers have connections of their own and never wait (WAL); each of
+    their statements sees the newest state, as in PostgreSQL's READ COMMITTED, and costs one hop to a thread and not four.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,13 +40,16 @@ class Database:
         self._writer: AsyncEngine
         if self.is_sqlite:
             self._writer = self._sqlite_engine("BEGIN IMMEDIATE", pool_size=1)
-            self._reader = self._sqlite_engine("BEGIN", pool_size=4)
+            self._reader = self._sqlite_engine(None, pool_size=4)
         else:
             self._writer = create_async_engine(self._url, pool_size=10, max_overflow=10, pool_pre_ping=True)
             self._reader = self._writer
 
-    def _sqlite_engine(self, begin: str, pool_size: int) -> AsyncEngine:
-        engine = create_async_engine(self._url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+    def _sqlite_engine(self, begin: str | None, pool_size: int) -> AsyncEngine:
+        reset = "rollback" if begin else None
+        engine = create_async_engine(
+            self._url, pool_size=pool_size, max_overflow=0, pool_timeout=30, pool_reset_on_return=reset
+        )
 
         @event.listens_for(engine.sync_engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
@@ -54,9 +59,11 @@ class Database:
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 
-        @event.listens_for(engine.sync_engine, "begin")
-        def start(connection: Any) -> None:
-            connection.exec_driver_sql(begin)
+        if begin:
+
+            @event.listens_for(engine.sync_engine, "begin")
+            def start(connection: Any) -> None:
+                connection.exec_driver_sql(begin)
 
         return engine
 
@@ -64,15 +71,20 @@ class Database:
         """Migrate to the newest schema. Raises `StartupError` where the database cannot be reached or is newer."""
         try:
             await asyncio.to_thread(self._migrate)
+        except CommandError as error:
+            raise StartupError(
+                f"the database was made by a newer version ({error}): use that version, or another database",
+                code="database_newer",
+            ) from error
         except SQLAlchemyError as error:
             raise StartupError(
-                f"cannot open the database {self._url.render_as_string()}: {error.__cause__ or error}",
+                f"cannot open the database {self._url.render_as_string()}: {error.__cause__ or error}. Check CC_DATABASE_URL",
                 code="database_unavailable",
             ) from error
 
     def _migrate(self) -> None:
         config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["url"] = self._url
         command.upgrade(config, "head")
 

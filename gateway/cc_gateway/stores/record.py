@@ -9,11 +9,11 @@ believes in, and where they no longer match, nothing is written. (Tried otherwis
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Fenced, NotFound
@@ -21,6 +21,8 @@ from cc_gateway.models import RecordedEvent, now
 from cc_gateway.stores.schema import events, heads
 from cc_protocol.events import Source
 from cc_protocol.ids import EVENT, new_id
+
+MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def _to_row(event: RecordedEvent) -> dict[str, Any]:
         "processed_at": event.processed_at,
         "data": event.data.decode(),
         "raw": event.raw,
+        "size": len(event.data) + len(event.raw or ""),
     }
 
 
@@ -123,20 +126,29 @@ async def read(
     before: int | None = None,
     limit: int = 500,
     types: Sequence[str] = (),
-    turn_id: str | None = None,
     order: Literal["asc", "desc"] = "asc",
     raw: bool = False,
 ) -> list[RecordedEvent]:
-    """Events with `after < seq < before`, in the order asked for."""
-    columns = [column for column in events.c if raw or column.name != "raw"]
-    query = select(*columns).where(events.c.session_id == session_id, events.c.seq > after)
+    """Events with `after < seq < before`, in the order asked for.
+
+    A page ends at `limit` events or at some megabytes, whichever comes first; it is empty only where nothing is left.
+    """
+    direction = events.c.seq.desc() if order == "desc" else events.c.seq.asc()
+    wanted = select(events.c.seq, events.c.size).where(events.c.session_id == session_id, events.c.seq > after)
     if before is not None:
-        query = query.where(events.c.seq < before)
-    if turn_id is not None:
-        query = query.where(events.c.turn_id == turn_id)
+        wanted = wanted.where(events.c.seq < before)
     if types:
-        query = query.where(events.c.type.in_(types))
-    query = query.order_by(events.c.seq.desc() if order == "desc" else events.c.seq).limit(limit)
+        wanted = wanted.where(events.c.type.in_(types))
+    page = wanted.order_by(direction).limit(limit).subquery()
+    so_far = func.sum(page.c.size).over(order_by=page.c.seq.desc() if order == "desc" else page.c.seq.asc())
+    sums = select(page.c.seq, (so_far - page.c.size).label("before")).subquery()
+    columns = [column for column in events.c if column.name != "size" and (raw or column.name != "raw")]
+    query = (
+        select(*columns)
+        .join(sums, (events.c.session_id == session_id) & (events.c.seq == sums.c.seq))
+        .where(sums.c.before < MAX_PAGE_BYTES)
+        .order_by(direction)
+    )
     return [_to_event(row) for row in (await connection.execute(query)).mappings()]
 
 

@@ -121,6 +121,7 @@ events = Table(
     Column("processed_at", UtcDateTime, nullable=False),
     Column("data", Text, nullable=False),
     Column("raw", Text),
+    Column("size", BigInteger, nullable=False),
 )
 
 idempotency = Table(

@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.models import Session, SessionConfig, SessionStatus, Workspace, now
+from cc_gateway.models import LIVE, Session, SessionConfig, SessionStatus, Workspace, now
 from cc_gateway.stores.schema import heads, sessions, turns
 
 
@@ -54,6 +54,16 @@ async def get(connection: AsyncConnection, session_id: str, *, owner: str | None
     return None if row is None else _to_session(row)
 
 
+async def live_incarnation(connection: AsyncConnection, session_id: str) -> int | None:
+    """The number of the incarnation that lives now, if one does."""
+    query = select(sessions.c.incarnation).where(
+        sessions.c.id == session_id,
+        sessions.c.deleted_at.is_(None),
+        sessions.c.status.in_([status.value for status in LIVE]),
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
 async def page(
     connection: AsyncConnection,
     owner: str,
@@ -90,12 +100,19 @@ async def count(connection: AsyncConnection, owner: str) -> int:
     return (await connection.execute(query)).scalar_one()
 
 
+def storable(text: str) -> str:
+    """A reason as any database takes it: what a container says may hold NUL, and be long."""
+    return text.replace("\x00", "\\0")[:2000]
+
+
 async def change(connection: AsyncConnection, session_id: str, **values: Any) -> None:
     """Set columns; `status` may be a `SessionStatus`, `metadata` and `config` their objects."""
     if isinstance(status := values.get("status"), SessionStatus):
         values["status"] = status.value
     if isinstance(metadata := values.get("metadata"), dict):
         values["metadata"] = orjson.dumps(metadata).decode()
+    if isinstance(reason := values.get("reason"), str):
+        values["reason"] = storable(reason)
     if isinstance(config := values.get("config"), SessionConfig):
         values["config"] = config.model_dump_json(exclude_unset=True)
     await connection.execute(update(sessions).where(sessions.c.id == session_id).values(updated_at=now(), **values))

@@ -7,8 +7,14 @@ import orjson
 from sqlalchemy import RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.models import ENDED, Turn, TurnStatus, now
+from cc_gateway.models import ENDED, Turn, TurnState, TurnStatus, now
 from cc_gateway.stores.schema import turns
+
+_STATE = [column for column in turns.c if column.name not in ("content", "outcome")]
+
+
+def _to_state(row: RowMapping) -> TurnState:
+    return TurnState(**{**row, "status": TurnStatus(row["status"])})
 
 
 def _to_turn(row: RowMapping) -> Turn:
@@ -19,7 +25,14 @@ def _to_turn(row: RowMapping) -> Turn:
     return Turn(**fields)
 
 
-async def add(connection: AsyncConnection, turn_id: str, session_id: str, content: list[dict[str, Any]]) -> Turn:
+async def add(
+    connection: AsyncConnection,
+    turn_id: str,
+    session_id: str,
+    content: list[dict[str, Any]],
+    *,
+    created_at: datetime | None = None,
+) -> Turn:
     """Queue a turn behind all others of its session; the caller holds the session's head row."""
     last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session_id)
     number = (await connection.execute(last)).scalar_one() + 1
@@ -30,7 +43,7 @@ async def add(connection: AsyncConnection, turn_id: str, session_id: str, conten
             number=number,
             status=TurnStatus.QUEUED.value,
             content=orjson.dumps(content).decode(),
-            created_at=now(),
+            created_at=created_at or now(),
             attempt=0,
             model_requested=False,
             outcome="{}",
@@ -45,6 +58,11 @@ async def get(connection: AsyncConnection, session_id: str, turn_id: str) -> Tur
     query = select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
     row = (await connection.execute(query)).mappings().one_or_none()
     return None if row is None else _to_turn(row)
+
+
+async def first(connection: AsyncConnection, session_id: str) -> Turn | None:
+    found = await page(connection, session_id, status=None, after=0, limit=1)
+    return found[0] if found else None
 
 
 async def page(
@@ -62,18 +80,25 @@ async def queued(connection: AsyncConnection, session_id: str) -> int:
     return (await connection.execute(query)).scalar_one()
 
 
-async def running(connection: AsyncConnection, session_id: str) -> Turn | None:
+async def content(connection: AsyncConnection, turn_id: str) -> list[dict[str, Any]]:
+    """What was asked."""
+    text = (await connection.execute(select(turns.c.content).where(turns.c.id == turn_id))).scalar_one()
+    blocks: list[dict[str, Any]] = orjson.loads(text)
+    return blocks
+
+
+async def running(connection: AsyncConnection, session_id: str) -> TurnState | None:
     return await _first(connection, session_id, TurnStatus.RUNNING)
 
 
-async def next_queued(connection: AsyncConnection, session_id: str) -> Turn | None:
+async def next_queued(connection: AsyncConnection, session_id: str) -> TurnState | None:
     return await _first(connection, session_id, TurnStatus.QUEUED)
 
 
-async def _first(connection: AsyncConnection, session_id: str, status: TurnStatus) -> Turn | None:
-    query = select(turns).where(turns.c.session_id == session_id, turns.c.status == status.value)
+async def _first(connection: AsyncConnection, session_id: str, status: TurnStatus) -> TurnState | None:
+    query = select(*_STATE).where(turns.c.session_id == session_id, turns.c.status == status.value)
     row = (await connection.execute(query.order_by(turns.c.number).limit(1))).mappings().one_or_none()
-    return None if row is None else _to_turn(row)
+    return None if row is None else _to_state(row)
 
 
 async def start(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:
@@ -154,6 +179,6 @@ async def mark_model_request(connection: AsyncConnection, session_id: str, incar
     )
 
 
-async def all_queued(connection: AsyncConnection, session_id: str) -> list[Turn]:
-    query = select(turns).where(turns.c.session_id == session_id, turns.c.status == TurnStatus.QUEUED.value)
-    return [_to_turn(row) for row in (await connection.execute(query.order_by(turns.c.number))).mappings()]
+async def all_queued(connection: AsyncConnection, session_id: str) -> list[TurnState]:
+    query = select(*_STATE).where(turns.c.session_id == session_id, turns.c.status == TurnStatus.QUEUED.value)
+    return [_to_state(row) for row in (await connection.execute(query.order_by(turns.c.number))).mappings()]

@@ -6,42 +6,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from cc_gateway.errors import Conflict, Fenced, NotFound
-from cc_gateway.models import Session, SessionConfig, SessionStatus, TurnStatus, Workspace, now
+from cc_gateway.models import TurnStatus, now
 from cc_gateway.stores import idempotency, record, sessions, turns
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Fence
 from cc_protocol.events import StatusAsleep, StatusRunning
 from cc_protocol.ids import SESSION, TURN, new_id
-
-
-async def add_session(database: Database) -> str:
-    moment = now()
-    session = Session(
-        id=new_id(SESSION),
-        owner="somebody",
-        status=SessionStatus.STARTING,
-        reason=None,
-        title="née \U0001f600",
-        metadata={"a": [1, None, "ü"]},
-        config=SessionConfig(model="m"),
-        workspace=Workspace(),
-        created_at=moment,
-        updated_at=moment,
-        stop_requested=False,
-        deleted_at=None,
-        incarnation=0,
-        incarnation_started_at=None,
-        handle=None,
-        ready=False,
-        failed_starts=0,
-        idle_since=None,
-        redis_hash=None,
-    )
-    async with database.write() as connection:
-        await sessions.add(connection, session)
-    async with database.read() as connection:
-        assert await sessions.get(connection, session.id) == session
-    return session.id
 
 
 async def append(database: Database, session_id: str, count: int = 1) -> None:
@@ -55,14 +25,12 @@ async def numbers(database: Database, session_id: str) -> list[int]:
         return [event.seq for event in await record.read(connection, session_id, limit=10_000)]
 
 
-async def test_many_writers_at_once_leave_no_gap_and_no_double(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_many_writers_at_once_leave_no_gap_and_no_double(database: Database, session_id: str) -> None:
     await asyncio.gather(*(append(database, session_id, 1 + i % 3) for i in range(60)))
     assert await numbers(database, session_id) == list(range(1, 121))
 
 
-async def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_a_transaction_that_fails_leaves_no_trace(database: Database, session_id: str) -> None:
     await append(database, session_id)
     with pytest.raises(RuntimeError):
         async with database.write() as connection, record.recording_in(connection, session_id) as recording:
@@ -72,8 +40,7 @@ async def test_a_transaction_that_fails_leaves_no_trace(database: Database) -> N
     assert await numbers(database, session_id) == [1, 2]
 
 
-async def test_a_writer_that_is_cancelled_does_not_block_the_next(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_a_writer_that_is_cancelled_does_not_block_the_next(database: Database, session_id: str) -> None:
     inside = asyncio.Event()
 
     async def hang() -> None:
@@ -91,8 +58,7 @@ async def test_a_writer_that_is_cancelled_does_not_block_the_next(database: Data
     assert await numbers(database, session_id) == [1]
 
 
-async def test_whoever_claims_last_fences_all_others(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_whoever_claims_last_fences_all_others(database: Database, session_id: str) -> None:
     async with database.write() as connection:
         old = await record.claim(connection, session_id)
         new = await record.claim(connection, session_id)
@@ -118,8 +84,7 @@ async def test_whoever_claims_last_fences_all_others(database: Database) -> None
     assert await numbers(database, session_id) == [1, 2]
 
 
-async def test_a_new_incarnation_fences_the_relay_of_the_old(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_a_new_incarnation_fences_the_relay_of_the_old(database: Database, session_id: str) -> None:
     async with database.write() as connection:
         fence = await record.claim(connection, session_id)
         session = await sessions.get(connection, session_id)
@@ -135,8 +100,7 @@ async def test_there_is_no_record_without_its_session(database: Database) -> Non
         await append(database, new_id(SESSION))
 
 
-async def test_a_turn_has_exactly_one_end_however_many_try(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_a_turn_has_exactly_one_end_however_many_try(database: Database, session_id: str) -> None:
     turn_id = new_id(TURN)
     async with database.write() as connection:
         await turns.add(connection, turn_id, session_id, [{"type": "text", "text": "\x01 ü"}])
@@ -151,8 +115,7 @@ async def test_a_turn_has_exactly_one_end_however_many_try(database: Database) -
     assert sum(await asyncio.gather(*(end(status) for status in states))) == 1
 
 
-async def test_an_end_of_another_incarnation_does_not_count(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_an_end_of_another_incarnation_does_not_count(database: Database, session_id: str) -> None:
     turn_id = new_id(TURN)
     async with database.write() as connection:
         await turns.add(connection, turn_id, session_id, [])
@@ -162,8 +125,7 @@ async def test_an_end_of_another_incarnation_does_not_count(database: Database) 
         assert await turns.end(connection, turn_id, TurnStatus.COMPLETED, {}, incarnation=2)
 
 
-async def test_a_turn_that_the_model_has_heard_of_is_never_queued_again(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_a_turn_that_the_model_has_heard_of_is_never_queued_again(database: Database, session_id: str) -> None:
     turn_id = new_id(TURN)
     async with database.write() as connection:
         await turns.add(connection, turn_id, session_id, [])
@@ -174,8 +136,7 @@ async def test_a_turn_that_the_model_has_heard_of_is_never_queued_again(database
         assert not await turns.requeue(connection, turn_id, 2)
 
 
-async def test_one_turn_runs_at_a_time_even_if_the_code_forgets(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_one_turn_runs_at_a_time_even_if_the_code_forgets(database: Database, session_id: str) -> None:
     first, second = new_id(TURN), new_id(TURN)
     async with database.write() as connection:
         for turn_id in (first, second):
@@ -195,8 +156,7 @@ async def test_an_idempotency_key_means_one_request(database: Database) -> None:
             await idempotency.find(connection, "a", "k", "another mark")
 
 
-async def test_deleting_a_session_takes_all_that_hangs_on_it(database: Database) -> None:
-    session_id = await add_session(database)
+async def test_deleting_a_session_takes_all_that_hangs_on_it(database: Database, session_id: str) -> None:
     await append(database, session_id, 3)
     async with database.write() as connection:
         await turns.add(connection, new_id(TURN), session_id, [])

@@ -78,6 +78,7 @@ def upgrade() -> None:
         sa.Column("processed_at", UtcDateTime, nullable=False),
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("raw", sa.Text),
+        sa.Column("size", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "idempotency",

@@ -1,0 +1,56 @@
+"""Words broken into lines as they stream in (pure): whole words, an indent, and a width that may be endless."""
+
+from rich.cells import cell_len
+
+_TAB = "    "
+
+
+class Wrapper:
+    """Breaks streamed text so that no word is cut. `width` 0 means that lines never end by themselves."""
+
+    def __init__(self, width: int, indent: str = "  ") -> None:
+        self._width = width
+        self._indent = indent
+        self._column = len(indent)
+        self._word = ""
+        self._gap = ""
+        self._fresh = False  # a newline was written, and its indent not yet
+
+    def feed(self, piece: str) -> str:
+        """What can be written now. The last word waits for its end."""
+        out = []
+        for char in piece.replace("\t", _TAB):
+            if char in " \n":
+                out.append(self._place())
+                out.append(self._break() if char == "\n" else self._space())
+            else:
+                self._word += char
+                if self._width and cell_len(self._word) >= self._width:
+                    out.append(self._place())
+        return "".join(out)
+
+    def flush(self) -> str:
+        """The word that waited."""
+        return self._place()
+
+    def _space(self) -> str:
+        self._gap += " "
+        return ""
+
+    def _break(self) -> str:
+        self._gap, self._column, self._fresh = "", len(self._indent), True
+        return "\n"
+
+    def _place(self) -> str:
+        if not self._word:
+            return ""
+        word, gap = self._word, self._gap
+        self._word = self._gap = ""
+        if self._width and self._column > len(self._indent) and self._column + len(gap) + cell_len(word) > self._width:
+            lead, self._column = "\n" + self._indent, len(self._indent)
+            gap = ""
+        else:
+            lead = self._indent if self._fresh else ""
+        self._fresh = False
+        self._column += len(gap) + cell_len(word)
+        return lead + gap + word

@@ -47,6 +47,7 @@ class Session:
         self._life: Life | None = None
         self._last_end = ""
         self._ready = False
+        self._changing = 0
         self._stopping = False
         self._interrupter = Interrupter(self._turns, on_done=self._next)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,7 +69,7 @@ class Session:
     def _next(self) -> None:
         """Write the next prompt if `claude` is free for it."""
         life = self._life
-        if life is None or not self._ready or self._stopping or self._interrupter.busy:
+        if life is None or not self._ready or self._stopping or self._interrupter.busy or self._changing:
             return
         if prompt := self._turns.begin():
             assert self._turns.current is not None
@@ -96,7 +97,8 @@ class Session:
             mode = None
         before = self._choices
         self._choices = Choices(model or before.model, mode or before.permission_mode)
-        if self._life is not None and self._ready:
+        if self._life is not None and self._ready and self._choices != before:
+            self._changing += 1
             self._spawn(self._tell(self._life, before))
 
     def _may_use(self, mode: str) -> bool:
@@ -104,7 +106,7 @@ class Session:
         return mode in get_args(PermissionMode) and (mode != "bypassPermissions" or self._launch.allow_bypass)
 
     async def _tell(self, life: Life, before: Choices) -> None:
-        """Tell a running `claude` what is chosen now; it takes it from its next turn on."""
+        """Tell a running `claude` what is chosen now; one that refuses is started again with it, as at the beginning."""
         now = self._choices
         try:
             if now.model != before.model:
@@ -112,7 +114,13 @@ class Session:
             if now.permission_mode != before.permission_mode:
                 await life.control.request("set_permission_mode", _CONTROL_SECONDS, mode=now.permission_mode)
         except ControlError as error:
-            self._reporter.problem("configuration_error", error.message)
+            log.warning("claude refuses a change: starting it again", extra={"code": error.code})
+            if life is self._life:
+                self._ready = False
+                life.process.kill()
+        finally:
+            self._changing -= 1
+            self._next()
 
     # ------------------------------------------------------------ what `claude` says (a `Sink`)
 

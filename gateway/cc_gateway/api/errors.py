@@ -24,7 +24,7 @@ STATUS: Final[dict[type[errors.CCError], int]] = {
     errors.Unavailable: 503,
 }
 
-_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+_HTTP_CODES: Final = {400: "invalid_json", 404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
 
 
 def status_of(error: errors.CCError) -> int:

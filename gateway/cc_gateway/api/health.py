@@ -1,6 +1,7 @@
 """Health, the only routes without a token, and metrics."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from cc_gateway import __version__
@@ -43,7 +44,7 @@ async def ready(deps: Deps, response: Response) -> Health:
     return await health(deps, response)
 
 
-@router.get("/metrics", summary="Prometheus metrics", responses=documented())
+@router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics", responses=documented())
 async def metrics(deps: Deps, _caller: Caller) -> Response:
     """Wants a token like the API: Prometheus gives one as `authorization: {credentials_file: …}`."""
     async with deps.database.read() as connection:

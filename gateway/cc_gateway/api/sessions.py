@@ -22,7 +22,7 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 LABEL = "metadata."
 
 
-@router.post("", status_code=201, responses=documented(409, 413, 429), summary="Open a session")
+@router.post("", status_code=201, responses=documented(400, 409, 413, 429), summary="Open a session")
 async def create_session(body: CreateSession, caller: Caller, deps: Deps, key: IdempotencyKey) -> SessionOut:
     """Answers as soon as the session is on record; it starts meanwhile. With `prompt` its first turn is queued."""
     session, turn = await deps.sessions.create(
@@ -61,7 +61,7 @@ async def get_session(session: OwnSession, deps: Deps) -> SessionOut:
     return SessionOut.of(session, deps.base_url)
 
 
-@router.patch("/{session_id}", responses=documented(404), summary="Change a session")
+@router.patch("/{session_id}", responses=documented(400, 404, 413), summary="Change a session")
 async def update_session(body: UpdateSession, session: OwnSession, deps: Deps) -> SessionOut:
     """Title and metadata change at once, model and permission mode with the next turn."""
     changes = body.model_dump(exclude_unset=True)
@@ -83,7 +83,7 @@ async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
 
 
 @router.post(
-    "/{session_id}/interrupt", status_code=202, responses=documented(404), summary="Interrupt the running turn"
+    "/{session_id}/interrupt", status_code=202, responses=documented(400, 404, 413), summary="Interrupt the running turn"
 )
 async def interrupt_session(session: OwnSession, deps: Deps, body: Interrupt | None = None) -> InterruptOut:
     """Asks the agent to end its turn. `turn_id` is null where nothing (or another turn) runs; no harm is done then."""

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/sessions/{session_id}", tags=["turns"])
 
 @router.post(
     "/chat",
-    responses=documented(404, 409, 413, 429) | {202: {"model": TurnOut, "description": "Accepted; it goes on."}},
+    responses=documented(400, 404, 409, 413, 429) | {202: {"model": TurnOut, "description": "Accepted; it goes on."}},
     summary="Send a prompt",
 )
 async def chat(body: Chat, session: OwnSession, deps: Deps, key: IdempotencyKey, response: Response) -> TurnOut:

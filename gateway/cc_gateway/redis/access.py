@@ -7,8 +7,7 @@ one that held under test (Redis 7.0): XREADGROUP is left out because it passed a
 import hashlib
 import secrets
 
-from redis.asyncio import Redis
-
+from cc_gateway.redis.bus import BoundedRedis
 from cc_protocol import keys
 
 
@@ -22,9 +21,9 @@ def username(session_id: str) -> str:
     return f"session-{session_id}"
 
 
-async def grant(redis: Redis, session_id: str, incarnation: int, password_hash: str) -> None:
+async def grant(redis: BoundedRedis, session_id: str, incarnation: int, password_hash: str) -> None:
     """Let this incarnation in, and no other. Repeating it changes nothing."""
-    await redis.execute_command(  # type: ignore[no-untyped-call]
+    await redis.execute_command(
         "ACL",
         "SETUSER",
         username(session_id),
@@ -43,11 +42,11 @@ async def grant(redis: Redis, session_id: str, incarnation: int, password_hash: 
     )
 
 
-async def revoke(redis: Redis, session_id: str) -> None:
+async def revoke(redis: BoundedRedis, session_id: str) -> None:
     """Shut the session out; its connections are cut."""
-    await redis.execute_command("ACL", "DELUSER", username(session_id))  # type: ignore[no-untyped-call]
+    await redis.execute_command("ACL", "DELUSER", username(session_id))
 
 
-async def granted(redis: Redis, session_id: str) -> bool:
-    user = await redis.execute_command("ACL", "GETUSER", username(session_id))  # type: ignore[no-untyped-call]
+async def granted(redis: BoundedRedis, session_id: str) -> bool:
+    user = await redis.execute_command("ACL", "GETUSER", username(session_id))
     return user is not None

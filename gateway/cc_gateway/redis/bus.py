@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.client import Pipeline, PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -22,20 +22,38 @@ INPUT_LENGTH = 4096  # acknowledgements mostly; a lost command is sent again
 OUTBOX_BATCH = 128
 MAX_HINTS = 1000
 BLOCK_MS = 2000
-BLOCKING_SECONDS = 10.0  # a command that blocks returns before: silence means that the connection is gone
+ANSWER_SECONDS = 5.0  # more than a command that blocks may take: longer silence means that the connection is gone
 
 
-def connect(url: str, *, timeout: float = 3, connections: int = 50) -> Redis:
-    """A client whose commands fail after `timeout` seconds of silence."""
+class BoundedRedis(Redis):
+    """A client whose every command ends in time, one way or the other.
+
+    redis-py's own `socket_timeout` goes through `asyncio.wait_for`, which on Python 3.11 now and then swallows a
+    cancellation: a task that is to end would go on for ever.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+def connect(url: str, *, connections: int = 50) -> BoundedRedis:
+    """A client. A command that gets no answer raises `TimeoutError` (an `OSError`)."""
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        timeout=10,
-        socket_timeout=timeout,
+        timeout=ANSWER_SECONDS,
+        socket_timeout=None,
+        socket_connect_timeout=ANSWER_SECONDS,
         protocol=2,
         retry=Retry(NoBackoff(), 1),
     )
-    return Redis.from_pool(pool)
+    return cast(BoundedRedis, BoundedRedis.from_pool(pool))
+
+
+async def _execute(pipeline: Pipeline) -> None:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        await pipeline.execute()
 
 
 class Bus:
@@ -44,7 +62,7 @@ class Bus:
     def __init__(self, url: str) -> None:
         self.url = url
         self.redis = connect(url)
-        self._blocking = connect(url, timeout=BLOCKING_SECONDS, connections=2000)
+        self._blocking = connect(url, connections=2000)
         self._hints: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue(MAX_HINTS)
         self._publisher: asyncio.Task[None] | None = None
 
@@ -52,8 +70,8 @@ class Bus:
         """Check that Redis answers us. Raises `StartupError` with the reason."""
         try:
             await self.redis.ping()
-            await self.redis.execute_command("ACL", "WHOAMI")  # type: ignore[no-untyped-call]
-        except RedisError as error:
+            await self.redis.execute_command("ACL", "WHOAMI")
+        except (RedisError, OSError) as error:
             raise StartupError(
                 f"cannot use Redis: {error}. It must run, be version 7 or newer, and allow ACL; or unset CC_REDIS_URL"
                 " for one of our own",
@@ -87,7 +105,7 @@ class Bus:
             pipeline.delete(keys.input_stream(session_id))
             for command in commands:
                 self._add_command(pipeline, session_id, command)
-            await pipeline.execute()
+            await _execute(pipeline)
 
     async def forget(self, session_id: str, incarnation: int) -> None:
         """Drop the streams of an incarnation that has ended."""
@@ -119,7 +137,7 @@ class Bus:
             if ack:
                 self._add_command(pipeline, session_id, ack)
             pipeline.xdel(keys.outbox_stream(session_id, incarnation), *entry_ids)
-            await pipeline.execute()
+            await _execute(pipeline)
 
     @staticmethod
     def _add_command(redis: Redis, session_id: str, command: Command) -> Awaitable[Any]:
@@ -145,6 +163,6 @@ class Bus:
                 async with self.redis.pipeline(transaction=False) as pipeline:
                     for event in events:
                         pipeline.publish(keys.output_channel(session_id), event)
-                    await pipeline.execute()
+                    await _execute(pipeline)
             except (RedisError, OSError) as error:
                 log.warning("hint_not_published", session_id=session_id, error=str(error))

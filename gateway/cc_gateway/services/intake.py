@@ -178,8 +178,8 @@ async def _mark_ready(recording: Recording) -> None:
 
 async def _end_turn(recording: Recording, incarnation: int, entry: TurnEnd) -> None:
     turn = await turns.get(recording.connection, recording.session_id, entry.turn_id[:64])
-    if turn is None or (entry.outcome == "interrupted" and not (turn.interrupt_reason or turn.model_requested)):
-        return  # nobody asked for that: the turn never reached the model, and whoever ends the incarnation judges it
+    if turn is None or (entry.outcome == "interrupted" and not turn.interrupt_reason):
+        return  # the wrapper has been told to stop: whoever ends the incarnation knows why, and judges the turn
     facts = entry.model_dump(
         mode="json",
         include={"result", "stop_reason", "usage", "cost_usd", "duration_ms", "num_turns"},

@@ -38,6 +38,7 @@ from cc_gateway.services.folders import Layout
 from cc_gateway.services.incarnations import Incarnations
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.lifecycle import Lifecycle
+from cc_gateway.services.reading import Reader
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.services.sessions import SessionService
 from cc_gateway.services.turns import TurnService
@@ -84,7 +85,15 @@ class Gateway:
         doors = await self._open_doors(stack, database, bus)
         await self._run_sessions(stack, recorder, bus, doors, policy, turn_service)
         self.services = Services(
-            database, bus, self.tokens, session_service, turn_service, feed, settings.limits, self.base_url
+            database,
+            bus,
+            self.tokens,
+            session_service,
+            turn_service,
+            feed,
+            Reader(database),
+            settings.limits,
+            self.base_url,
         )
 
     async def _open_database(self, stack: AsyncExitStack) -> Database:

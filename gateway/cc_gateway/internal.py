@@ -93,8 +93,11 @@ class SessionDoors:
         self._open: dict[str, tuple[HttpSocket, asyncio.Server]] = {}
         self._pipes: dict[str, set[asyncio.Task[None]]] = {}
 
+    def is_open(self, session_id: str) -> bool:
+        return session_id in self._open
+
     async def open(self, session_id: str, folder: Path) -> None:
-        if session_id in self._open:
+        if self.is_open(session_id):
             return
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

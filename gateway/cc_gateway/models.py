@@ -71,7 +71,7 @@ OWN_VARIABLES: Final = re.compile(
 """Environment that the wrapper owns: it decides where the model is and who asks."""
 
 
-def _not_built_yet(values: Any) -> Any:
+def not_built_yet(values: Any) -> Any:
     """Refuse planned fields and values by name (before validation)."""
     if isinstance(values, dict):
         for field in NOT_BUILT_YET.keys() & values.keys():
@@ -117,7 +117,7 @@ class SessionConfig(BaseModel):
     )
     max_turns: int | None = Field(None, ge=1, le=10_000, description="Model requests that one turn may take.")
 
-    _planned = model_validator(mode="before")(staticmethod(_not_built_yet))
+    _planned = model_validator(mode="before")(staticmethod(not_built_yet))
 
     @field_validator("env")
     @classmethod

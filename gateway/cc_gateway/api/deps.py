@@ -12,6 +12,7 @@ from cc_gateway.errors import InvalidRequest, Unauthenticated
 from cc_gateway.models import Principal, Session
 from cc_gateway.redis.bus import Bus
 from cc_gateway.services.feed import Feed
+from cc_gateway.services.reading import Reader
 from cc_gateway.services.sessions import SessionService
 from cc_gateway.services.turns import TurnService
 from cc_gateway.settings import LimitSettings
@@ -29,6 +30,7 @@ class Services:
     sessions: SessionService
     turns: TurnService
     feed: Feed
+    reader: Reader
     limits: LimitSettings
     base_url: str
 

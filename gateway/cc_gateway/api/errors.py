@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cc_gateway import errors
-from cc_gateway.api.schemas import ErrorOut
+from cc_gateway.api.answers import ErrorOut
 
 log = structlog.get_logger(__name__)
 

@@ -10,14 +10,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 
+from cc_gateway.api.answers import EventList, Message, MessageList
 from cc_gateway.api.deps import Deps, OwnSession
 from cc_gateway.api.errors import documented
-from cc_gateway.api.schemas import EventList, Message, MessageList
 from cc_gateway.errors import InvalidRequest
-from cc_gateway.models import RecordedEvent
-from cc_gateway.services.conversation import TYPES, to_step
 from cc_gateway.services.feed import FeedItem
-from cc_gateway.stores import record
+from cc_gateway.services.reading import Page
 
 router = APIRouter(prefix="/sessions/{session_id}", tags=["events"])
 
@@ -38,20 +36,16 @@ async def list_events(
 ) -> Response:
     """Numbered from 1 without gaps: go on with the last `seq` as `after` (newest first: the last as `before`)."""
     wanted = [kind.strip() for kind in types.split(",") if kind.strip()] if types else []
-    async with deps.database.read() as connection:
-        last_seq = await record.head(connection, session.id)
-        found = await record.read(
-            connection, session.id, after=after, before=before, limit=limit, types=wanted, order=order, raw=raw
-        )
-    end = last_seq if order == "asc" else 1
-    following = found[-1].seq if found and found[-1].seq != end else None
-    return Response(_page(found, last_seq, following, raw), media_type="application/json")
+    page = await deps.reader.events(
+        session.id, after=after, before=before, limit=limit, types=wanted, order=order, raw=raw
+    )
+    return Response(_as_json(page, raw), media_type="application/json")
 
 
-def _page(found: list[RecordedEvent], last_seq: int, following: int | None, raw: bool) -> bytes:
+def _as_json(page: Page, raw: bool) -> bytes:
     """The answer, made of the events' own bytes: they were parsed when they were recorded."""
-    data = b",".join(event.to_json(raw=raw) for event in found)
-    tail = orjson.dumps({"last_seq": last_seq, "next_after": following})
+    data = b",".join(event.to_json(raw=raw) for event in page.events)
+    tail = orjson.dumps({"last_seq": page.last_seq, "next_after": page.following})
     return b'{"data":[' + data + b"]," + tail[1:]
 
 
@@ -65,11 +59,9 @@ async def list_messages(
     """What was said and done, as a person reads it, oldest first; derived from the events."""
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ):
         raise InvalidRequest("`cursor` is not one of ours: give `next_cursor` of the page before", code="bad_cursor")
-    async with deps.database.read() as connection:
-        found = await record.read(connection, session.id, after=int(cursor or 0), limit=limit, types=TYPES)
-        last_seq = await record.head(connection, session.id)
-    following = str(found[-1].seq) if found and found[-1].seq < last_seq else None
-    return MessageList(data=[Message(**asdict(to_step(event))) for event in found], next_cursor=following)
+    steps, following = await deps.reader.conversation(session.id, after=int(cursor or 0), limit=limit)
+    next_cursor = None if following is None else str(following)
+    return MessageList(data=[Message(**asdict(step)) for step in steps], next_cursor=next_cursor)
 
 
 @router.get(

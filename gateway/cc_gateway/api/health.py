@@ -1,16 +1,14 @@
 """Health, the only routes without a token, and metrics."""
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
 from cc_gateway import __version__
+from cc_gateway.api.answers import Health
 from cc_gateway.api.deps import Caller, Deps
 from cc_gateway.api.errors import documented
-from cc_gateway.api.schemas import Health
 from cc_gateway.errors import CCError
 from cc_gateway.models import SessionStatus
-from cc_gateway.stores import sessions
 
 router = APIRouter(tags=["health"])
 
@@ -44,11 +42,15 @@ async def ready(deps: Deps, response: Response) -> Health:
     return await health(deps, response)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics", responses=documented())
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Prometheus metrics",
+    responses=documented() | {200: {"content": {"text/plain": {}}, "description": "In the Prometheus text format."}},
+)
 async def metrics(deps: Deps, _caller: Caller) -> Response:
     """Wants a token like the API: Prometheus gives one as `authorization: {credentials_file: …}`."""
-    async with deps.database.read() as connection:
-        counts = await sessions.counts_by_status(connection)
+    counts = await deps.reader.sessions_by_status()
     for status in SessionStatus:
         SESSIONS.labels(status.value).set(counts.get(status.value, 0))
     FOLLOWERS.set(deps.feed.followers)

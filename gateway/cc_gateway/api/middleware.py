@@ -1,8 +1,10 @@
 """What every request passes: an id of its own, a limit on its body, a line in the log and in the metrics. Plain ASGI."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -15,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 REQUESTS = Counter("cc_http_requests_total", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("cc_http_request_seconds", "Time until an answer began", ["method", "route"])
+DRAIN_SECONDS = 5.0
 
 
 class _Body:
@@ -23,15 +26,24 @@ class _Body:
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
         self._left = limit
+        self._more = True
         self.too_large = False
 
     async def receive(self) -> MutableMapping[str, Any]:
         message = await self._receive()
+        self._more = message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             self.too_large = True
             return {"type": "http.request", "body": b"", "more_body": False}
         return message
+
+    async def read_away(self) -> None:
+        """Take in the rest: a client that still sends would be reset before it reads the answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._more:
+                    self._more = (await self._receive()).get("more_body", False)
 
 
 class RequestMiddleware:
@@ -58,7 +70,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 if body.too_large:  # whatever the application made of a body that was cut off
                     refused = True
-                    await self._refuse(send, request_id)
+                    await self._refuse(body, send, request_id)
                     return
                 message["headers"] = [*message.get("headers", []), (b"request-id", request_id.encode())]
                 _count(scope, message["status"], time.perf_counter() - begun)
@@ -67,18 +79,19 @@ class RequestMiddleware:
 
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if announced.isdigit() and int(announced) > self._max_body_bytes:
-            await self._refuse(send, request_id)
+            await self._refuse(body, send, request_id)
             return
         await self._app(scope, body.receive, answer)
 
-    async def _refuse(self, send: Send, request_id: str) -> None:
+    async def _refuse(self, body: _Body, send: Send, request_id: str) -> None:
+        await body.read_away()
         message = f"the request's body is too large: {self._max_body_bytes} bytes are allowed"
         error = {"code": "payload_too_large", "message": message, "details": {"limit": self._max_body_bytes}}
-        body = orjson.dumps({"error": error, "request_id": request_id})
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        answer = orjson.dumps({"error": error, "request_id": request_id})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
         headers += [(b"connection", b"close"), (b"request-id", request_id.encode())]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": answer})
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:

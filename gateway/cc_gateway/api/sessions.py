@@ -4,16 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from cc_gateway.api.answers import InterruptOut, SessionList, SessionOut
 from cc_gateway.api.deps import Caller, Deps, IdempotencyKey, OwnSession
 from cc_gateway.api.errors import documented
-from cc_gateway.api.schemas import (
-    CreateSession,
-    Interrupt,
-    InterruptOut,
-    SessionList,
-    SessionOut,
-    UpdateSession,
-)
+from cc_gateway.api.requests import CreateSession, Interrupt, UpdateSession
 from cc_gateway.errors import InvalidRequest
 from cc_gateway.models import SessionStatus
 from cc_protocol.ids import SESSION, is_id
@@ -83,7 +77,10 @@ async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
 
 
 @router.post(
-    "/{session_id}/interrupt", status_code=202, responses=documented(400, 404, 413), summary="Interrupt the running turn"
+    "/{session_id}/interrupt",
+    status_code=202,
+    responses=documented(400, 404, 413),
+    summary="Interrupt the running turn",
 )
 async def interrupt_session(session: OwnSession, deps: Deps, body: Interrupt | None = None) -> InterruptOut:
     """Asks the agent to end its turn. `turn_id` is null where nothing (or another turn) runs; no harm is done then."""

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from cc_gateway.api.answers import TurnList, TurnOut
 from cc_gateway.api.deps import Deps, IdempotencyKey, OwnSession
 from cc_gateway.api.errors import documented
-from cc_gateway.api.schemas import Chat, TurnList, TurnOut
+from cc_gateway.api.requests import Chat
 from cc_gateway.errors import InvalidRequest, Unavailable
 from cc_gateway.models import ENDED, TurnStatus
 

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cc_gateway.api.deps import Services, services
 from cc_gateway.api.errors import as_dict
-from cc_gateway.api.schemas import Prompt
+from cc_gateway.api.requests import Prompt
 from cc_gateway.errors import CCError, InvalidRequest, NotFound, Unauthenticated
 from cc_gateway.models import Session
-from cc_gateway.stores import record
 from cc_gateway.stores.idempotency import fingerprint
 
 log = structlog.get_logger(__name__)
@@ -126,8 +125,7 @@ class _Conversation:
             )
 
     async def _send_feed(self, after: int, previews: bool) -> None:
-        async with self._deps.database.read() as connection:
-            last_seq = await record.head(connection, self._session.id)
+        last_seq = await self._deps.reader.last_seq(self._session.id)
         await self._send({"type": "stream.ready", "session_id": self._session.id, "last_seq": last_seq})
         async for item in self._deps.feed.follow(self._session.id, after=after, previews=previews):
             await self._send_text(item.json.decode())

@@ -28,6 +28,7 @@ from cc_gateway.stores import idempotency, sessions, turns
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 2.0
+REST_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 30.0
 INTERRUPT_GRACE: Final = timedelta(seconds=15)
 LOST_COMMAND_SECONDS: Final = 3.0
@@ -248,7 +249,7 @@ class Reconciler:
         if left <= 0:
             await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", grace=self._settings.stop_grace))
             return 0
-        return min(LOOK_SECONDS, max(left, 0.01))
+        return min(REST_SECONDS, max(left, 0.01))
 
     async def _end(self, session: Session, ending: Ending) -> None:
         await self._lifecycle.end(session, ending, lambda: self._relays.drain(session))

@@ -132,7 +132,8 @@ class Lifecycle:
 
     async def attach(self, session: Session) -> None:
         """Come back to an incarnation that runs: its doors, and its user in Redis. Repeating it changes nothing."""
-        await self._doors.open(session.id, self._layout.create(session).run)
+        if not self._doors.is_open(session.id):
+            await self._doors.open(session.id, self._layout.create(session).run)
         if session.redis_hash and not await access.granted(self._bus.redis, session.id):
             await access.grant(self._bus.redis, session.id, session.incarnation, session.redis_hash)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.errors import Conflict, NotFound, TooManyRequests
+from cc_gateway.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
 from cc_gateway.models import Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace, now
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.recorder import Recorder
@@ -18,6 +18,8 @@ from cc_gateway.stores.record import Recording
 from cc_protocol.events import SessionUpdated, TurnCanceled
 from cc_protocol.ids import SESSION, is_id, new_id
 from cc_protocol.launch import PermissionMode
+
+MAX_LABELS = 64
 
 
 class _MadeBefore(Exception):
@@ -183,6 +185,8 @@ def _changed(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
     if changes.get("metadata") is not None:
         merged = session.metadata | changes["metadata"]
         values["metadata"] = {name: value for name, value in merged.items() if value is not None}
+        if len(values["metadata"]) > MAX_LABELS:
+            raise InvalidRequest(f"metadata may have {MAX_LABELS} keys", code="too_much_metadata")
     settings = {name: changes[name] for name in ("model", "permission_mode") if changes.get(name) is not None}
     if settings:
         values["config"] = session.config.model_copy(update=settings)

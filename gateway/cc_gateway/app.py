@@ -141,7 +141,7 @@ class Gateway:
         proxy = ModelProxy(
             self.upstream,
             self.tokens,
-            authorize=incarnations.is_current,
+            admit=incarnations.admit,
             note_request=incarnations.note_model_request,
             connect_timeout=model.model_connect_timeout,
             read_timeout=model.model_read_timeout,

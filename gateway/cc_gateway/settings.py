@@ -5,9 +5,9 @@ Each class is one subject; `docs/configuration.md` is generated from them (`pyth
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -171,11 +171,16 @@ class Settings:
     @classmethod
     def load(cls) -> "Settings":
         """Read the environment. Raises `StartupError` that names each wrong variable and what was expected."""
-        try:
-            return cls()
-        except ValidationError as error:
-            lines = [f"  CC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"]]
-            raise StartupError("wrong settings:\n" + "\n".join(lines), code="bad_settings") from None
+        found: dict[str, Any] = {}
+        wrong: list[str] = []
+        for name, section in zip((one.name for one in fields(cls)), SECTIONS, strict=True):
+            try:
+                found[name] = section()
+            except ValidationError as error:
+                wrong += [f"  CC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"]]
+        if wrong:
+            raise StartupError("wrong settings:\n" + "\n".join(wrong), code="bad_settings")
+        return cls(**found)
 
     @property
     def data_dir(self) -> Path:

@@ -67,8 +67,8 @@ class Record:
         self.may_note = asyncio.Event()
         self.may_note.set()
 
-    async def is_current(self, session_id: str, incarnation: int) -> bool:
-        return session_id == ME and incarnation == self.current
+    async def admit(self, session_id: str, incarnation: int) -> bool | None:
+        return self.noted == 0 if session_id == ME and incarnation == self.current else None
 
     async def note(self, session_id: str, incarnation: int) -> None:
         await self.may_note.wait()
@@ -90,7 +90,7 @@ async def door(model: Model, record: Record, tokens: Tokens, short_dir: Path) ->
     """The folder with the session's socket."""
     upstream = Upstream("stub", f"http://127.0.0.1:{model.port}", {"x-api-key": KEY}, betas=("extra-beta",))  # type: ignore[attr-defined]
     proxy = ModelProxy(
-        upstream, tokens, authorize=record.is_current, note_request=record.note, connect_timeout=2, read_timeout=2
+        upstream, tokens, admit=record.admit, note_request=record.note, connect_timeout=2, read_timeout=2
     )
     await proxy.open()
 

@@ -6,8 +6,8 @@ answer reaches the session, it is on record that the model has heard of the turn
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -41,8 +41,8 @@ ANSWER_HEADERS: Final = frozenset(
 ANSWER_PREFIX: Final = "anthropic-ratelimit-"
 MAX_BODY: Final = 64 * 1024 * 1024
 
-AuthorizeIncarnation = Callable[[str, int], Awaitable[bool]]
-NoteRequest = Callable[[str, int], Awaitable[None]]
+Admit = Callable[[str, int], Awaitable[bool | None]]
+NoteRequest = Callable[[str, int], Coroutine[Any, Any, None]]
 
 
 class _Refused(Exception):
@@ -60,19 +60,20 @@ class ModelProxy:
         upstream: Upstream,
         tokens: Tokens,
         *,
-        authorize: AuthorizeIncarnation,
+        admit: Admit,
         note_request: NoteRequest,
         connect_timeout: float,
         read_timeout: float,
     ) -> None:
         """
         Args:
-            authorize: whether this incarnation of this session is the one that lives now.
+            admit: whether a request of this incarnation of this session is the first of the running turn; None where
+                that is not the incarnation that lives now.
             note_request: commits that the model is being asked on behalf of the running turn.
         """
         self._upstream = upstream
         self._tokens = tokens
-        self._authorize = authorize
+        self._admit = admit
         self._note_request = note_request
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._client: aiohttp.ClientSession | None = None
@@ -106,26 +107,29 @@ class ModelProxy:
                 return
             if PATHS.get(scope["path"]) != scope["method"]:
                 raise _Refused(404, "not_found_error", f"{scope['method']} {scope['path']} is not served here")
-            incarnation = await self._check_token(scope)
-            await self._forward(scope, receive, send, incarnation)
+            incarnation, is_first = await self._check_token(scope)
+            note = self._note_request(scope[SESSION_KEY], incarnation) if is_first else _nothing()
+            await self._forward(scope, receive, send, note)
         except _Refused as refusal:
             await _answer(send, refusal.status, _error(refusal.kind, str(refusal)))
 
-    async def _check_token(self, scope: Scope) -> int:
+    async def _check_token(self, scope: Scope) -> tuple[int, bool]:
+        """Which incarnation asks, and whether for the first time in its turn."""
         session_id: str = scope[SESSION_KEY]
         bearer = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
         try:
             claim = self._tokens.verify_session(bearer.removeprefix("Bearer "))
         except Unauthenticated as error:
             raise _Refused(401, "authentication_error", error.message) from None
-        if claim.session_id != session_id or not await self._authorize(session_id, claim.incarnation):
+        is_first = await self._admit(session_id, claim.incarnation) if claim.session_id == session_id else None
+        if is_first is None:
             raise _Refused(403, "permission_error", "this token is not good for this session now")
-        return claim.incarnation
+        return claim.incarnation, is_first
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send, incarnation: int) -> None:
+    async def _forward(self, scope: Scope, receive: Receive, send: Send, note: Coroutine[Any, Any, None]) -> None:
         """Ask the model for as long as the session listens."""
         body = await _read_body(receive)
-        asking = asyncio.ensure_future(self._ask(scope, body, send, incarnation))
+        asking = asyncio.ensure_future(self._ask(scope, body, send, note))
         hung_up = asyncio.ensure_future(_hang_up(receive))
         try:
             either: set[asyncio.Future[None]] = {asking, hung_up}
@@ -137,10 +141,10 @@ class ModelProxy:
         if asking.done() and not asking.cancelled():
             asking.result()
 
-    async def _ask(self, scope: Scope, body: bytes, send: Send, incarnation: int) -> None:
+    async def _ask(self, scope: Scope, body: bytes, send: Send, note: Coroutine[Any, Any, None]) -> None:
         assert self._client is not None
         url = self._upstream.base_url + scope["path"]
-        noted = asyncio.ensure_future(self._note_request(scope[SESSION_KEY], incarnation))
+        noted = asyncio.ensure_future(note)
         started = False
         try:
             request = self._client.post(url, data=body, headers=self._headers(scope), allow_redirects=False)
@@ -200,6 +204,10 @@ async def _stream(response: aiohttp.ClientResponse, send: Send) -> None:
     while chunk := await response.content.readany():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def _nothing() -> None:
+    """The request is on record already."""
 
 
 async def _hang_up(receive: Receive) -> None:

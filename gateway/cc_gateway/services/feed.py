@@ -128,12 +128,11 @@ class Feed:
         behind = True
         while True:
             while behind:
-                batch = await self._read(session_id, cursor)
+                batch, behind = await self._read(session_id, cursor)
                 for item in batch:
                     order.final(item)
                     cursor = item.seq or cursor
                     yield item
-                behind = bool(batch)  # a page ends at a number of events or of bytes: only an empty one is the end
             entry = await subscription.get()
             if isinstance(entry, _Head):
                 if entry.seq == 0 and cursor > 0:
@@ -149,13 +148,13 @@ class Feed:
             else:
                 behind = entry.seq > cursor
 
-    async def _read(self, session_id: str, after: int) -> list[FeedItem]:
-        """The next page; where the database is away, as soon as it is back: a stream outlives that."""
+    async def _read(self, session_id: str, after: int) -> tuple[list[FeedItem], bool]:
+        """The next page, and whether there is another; a database that is away is waited for: a stream outlives that."""
         while True:
             try:
                 async with self._database.read() as connection:
-                    events = await record.read(connection, session_id, after=after, limit=PAGE)
-                return [FeedItem.of(event) for event in events]
+                    events, more = await record.read(connection, session_id, after=after, limit=PAGE)
+                return [FeedItem.of(event) for event in events], more
             except Unavailable:
                 await asyncio.sleep(LOOK_SECONDS)
 

@@ -38,11 +38,10 @@ class Reader:
     ) -> Page:
         async with self._database.read() as connection:
             last_seq = await record.head(connection, session_id)
-            found = await record.read(
+            found, more = await record.read(
                 connection, session_id, after=after, before=before, limit=limit, types=types, order=order, raw=raw
             )
-        end = last_seq if order == "asc" else 1
-        return Page(found, last_seq, found[-1].seq if found and found[-1].seq != end else None)
+        return Page(found, last_seq, found[-1].seq if more else None)
 
     async def conversation(self, session_id: str, *, after: int, limit: int) -> tuple[list[Step], int | None]:
         """The conversation as a person reads it, and where to go on."""

@@ -128,8 +128,8 @@ async def read(
     types: Sequence[str] = (),
     order: Literal["asc", "desc"] = "asc",
     raw: bool = False,
-) -> list[RecordedEvent]:
-    """Events with `after < seq < before`, in the order asked for.
+) -> tuple[list[RecordedEvent], bool]:
+    """Events with `after < seq < before` in the order asked for, and whether there are more.
 
     A page ends at `limit` events or at some megabytes, whichever comes first; it is empty only where nothing is left.
     """
@@ -139,21 +139,24 @@ async def read(
         wanted = wanted.where(events.c.seq < before)
     if types:
         wanted = wanted.where(events.c.type.in_(types))
-    page = wanted.order_by(direction).limit(limit).subquery()
+    page = wanted.order_by(direction).limit(limit + 1).subquery()
     so_far = func.sum(page.c.size).over(order_by=page.c.seq.desc() if order == "desc" else page.c.seq.asc())
-    sums = select(page.c.seq, (so_far - page.c.size).label("before")).subquery()
+    sums = select(page.c.seq, (so_far - page.c.size).label("before"), func.count().over().label("left")).subquery()
     columns = [column for column in events.c if column.name != "size" and (raw or column.name != "raw")]
     query = (
-        select(*columns)
+        select(*columns, sums.c.left)
         .join(sums, (events.c.session_id == session_id) & (events.c.seq == sums.c.seq))
         .where(sums.c.before < MAX_PAGE_BYTES)
         .order_by(direction)
     )
-    return [_to_event(row) for row in (await connection.execute(query)).mappings()]
+    rows = (await connection.execute(query)).mappings().all()
+    found = rows[:limit]
+    return [_to_event(row) for row in found], bool(rows) and rows[0]["left"] > len(found)
 
 
 def _to_event(row: Any) -> RecordedEvent:
     fields = dict(row)
+    del fields["left"]
     fields["data"] = fields["data"].encode()
     fields["source"] = Source(fields["source"])
     return RecordedEvent(**fields)

@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.models import LIVE, Session, SessionConfig, SessionStatus, Workspace, now
+from cc_gateway.models import Session, SessionConfig, SessionStatus, Workspace, now
 from cc_gateway.stores.schema import heads, sessions, turns
 
 
@@ -52,16 +52,6 @@ async def get(connection: AsyncConnection, session_id: str, *, owner: str | None
         query = query.where(sessions.c.owner == owner, sessions.c.deleted_at.is_(None))
     row = (await connection.execute(query)).mappings().one_or_none()
     return None if row is None else _to_session(row)
-
-
-async def live_incarnation(connection: AsyncConnection, session_id: str) -> int | None:
-    """The number of the incarnation that lives now, if one does."""
-    query = select(sessions.c.incarnation).where(
-        sessions.c.id == session_id,
-        sessions.c.deleted_at.is_(None),
-        sessions.c.status.in_([status.value for status in LIVE]),
-    )
-    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def page(

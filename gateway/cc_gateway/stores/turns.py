@@ -1,14 +1,15 @@
 """Queries over turns: the table is the queue, and every change of state is conditional on the state before."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.models import ENDED, Turn, TurnState, TurnStatus, now
-from cc_gateway.stores.schema import turns
+from cc_gateway.models import ENDED, LIVE, Turn, TurnState, TurnStatus, now
+from cc_gateway.stores.schema import sessions, turns
 
 _STATE = [column for column in turns.c if column.name not in ("content", "outcome")]
 
@@ -89,6 +90,32 @@ async def content(connection: AsyncConnection, turn_id: str) -> list[dict[str, A
 
 async def running(connection: AsyncConnection, session_id: str) -> TurnState | None:
     return await _first(connection, session_id, TurnStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class Live:
+    """The incarnation that a session has now, and whether the model has heard of its turn (None: no turn runs)."""
+
+    incarnation: int
+    model_requested: bool | None
+
+
+_LIVE = (
+    select(sessions.c.incarnation, turns.c.model_requested)
+    .select_from(sessions)
+    .outerjoin(turns, (turns.c.session_id == sessions.c.id) & (turns.c.status == TurnStatus.RUNNING.value))
+    .where(
+        sessions.c.id == bindparam("session_id"),
+        sessions.c.deleted_at.is_(None),
+        sessions.c.status.in_([status.value for status in LIVE]),
+    )
+)
+
+
+async def live(connection: AsyncConnection, session_id: str) -> Live | None:
+    """What every model request is checked against: one short query."""
+    row = (await connection.execute(_LIVE, {"session_id": session_id})).one_or_none()
+    return None if row is None else Live(*row)
 
 
 async def next_queued(connection: AsyncConnection, session_id: str) -> TurnState | None:

@@ -1,6 +1,7 @@
 """The record: gapless numbers, one owner, nothing half-written."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -10,8 +11,8 @@ from cc_gateway.models import TurnStatus, now
 from cc_gateway.stores import idempotency, record, sessions, turns
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Fence
-from cc_protocol.events import StatusAsleep, StatusRunning
-from cc_protocol.ids import SESSION, TURN, new_id
+from cc_protocol.events import Source, StatusAsleep, StatusRunning
+from cc_protocol.ids import EVENT, SESSION, TURN, new_id
 
 
 async def append(database: Database, session_id: str, count: int = 1) -> None:
@@ -22,7 +23,9 @@ async def append(database: Database, session_id: str, count: int = 1) -> None:
 
 async def numbers(database: Database, session_id: str) -> list[int]:
     async with database.read() as connection:
-        return [event.seq for event in await record.read(connection, session_id, limit=10_000)]
+        events, more = await record.read(connection, session_id, limit=10_000)
+    assert not more
+    return [event.seq for event in events]
 
 
 async def test_many_writers_at_once_leave_no_gap_and_no_double(database: Database, session_id: str) -> None:
@@ -164,3 +167,26 @@ async def test_deleting_a_session_takes_all_that_hangs_on_it(database: Database,
     assert await numbers(database, session_id) == []
     async with database.read() as connection:
         assert await turns.page(connection, session_id, status=None, after=0, limit=10) == []
+
+
+async def test_a_page_ends_at_its_number_of_events_or_of_bytes_and_says_whether_there_are_more(
+    database: Database, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "MAX_PAGE_BYTES", 2500)
+    async with database.write() as connection, record.recording_in(connection, session_id) as recording:
+        for size in (10, 10, 10, 1000, 1000, 9000, 10):
+            recording.append_raw(new_id(EVENT), "cli.event", b'"' + b"x" * (size - 2) + b'"', Source.AGENT, None)
+
+    async def page(**query: Any) -> tuple[list[int], bool]:
+        async with database.read() as connection:
+            events, more = await record.read(connection, session_id, **query)
+        return [event.seq for event in events], more
+
+    assert await page(limit=2) == ([1, 2], True)
+    assert await page(limit=100) == ([1, 2, 3, 4, 5, 6], True)
+    assert await page(limit=100, after=5) == ([6], True)
+    assert await page(limit=100, after=6) == ([7], False)
+    assert await page(limit=1, after=6) == ([7], False)
+    assert await page(limit=100, after=7) == ([], False)
+    assert await page(limit=100, order="desc") == ([7, 6], True)
+    assert await page(limit=100, order="desc", before=6) == ([5, 4, 3, 2, 1], False)

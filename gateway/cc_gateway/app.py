@@ -81,7 +81,7 @@ class Gateway:
         await feed.open()
         stack.push_async_callback(feed.close)
         turn_service = TurnService(database, recorder, feed, settings.limits)
-        session_service = SessionService(database, recorder, turn_service, policy, settings.limits)
+        session_service = SessionService(database, recorder, turn_service, feed, policy, settings.limits)
         doors = await self._open_doors(stack, database, bus)
         await self._run_sessions(stack, recorder, bus, doors, policy, turn_service)
         self.services = Services(

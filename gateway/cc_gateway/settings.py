@@ -145,6 +145,11 @@ class LimitSettings(_Section):
     heartbeat_seconds: float = Field(15.0, gt=0, description="Interval of SSE heartbeats, in seconds.")
 
 
+def _variable(name: str) -> str:
+    """The environment variable of a field, by which an error names it: some have a name of their own."""
+    return name if name.isupper() else f"CC_{name.upper()}"
+
+
 SECTIONS: tuple[type[_Section], ...] = (
     ServerSettings,
     AuthSettings,
@@ -177,7 +182,7 @@ class Settings:
             try:
                 found[name] = section()
             except ValidationError as error:
-                wrong += [f"  CC_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"]]
+                wrong += [f"  {_variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors() if e["loc"]]
         if wrong:
             raise StartupError("wrong settings:\n" + "\n".join(wrong), code="bad_settings")
         return cls(**found)

@@ -21,7 +21,7 @@ async def live() -> Health:
     return Health(status="ok", version=__version__)
 
 
-@router.get("/health", summary="Whether all parts work")
+@router.get("/health", summary="Whether all parts work", responses={503: {"model": Health}})
 async def health(deps: Deps, response: Response) -> Health:
     """200 where all parts work, else 503, with what is wrong part by part."""
     checks = {"database": "ok", "redis": "ok"}
@@ -36,7 +36,7 @@ async def health(deps: Deps, response: Response) -> Health:
     return Health(status="ok" if well else "degraded", version=__version__, checks=checks)
 
 
-@router.get("/health/ready", summary="Whether requests can be taken")
+@router.get("/health/ready", summary="Whether requests can be taken", responses={503: {"model": Health}})
 async def ready(deps: Deps, response: Response) -> Health:
     """The same as `/health`: for a load balancer."""
     return await health(deps, response)

@@ -72,7 +72,10 @@ async def delete_session(session: OwnSession, deps: Deps) -> None:
 
 @router.post("/{session_id}/stop", responses=documented(404), summary="Stop a session")
 async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
-    """Interrupts the running turn, cancels queued ones and ends the place where it runs. A prompt starts it again."""
+    """Interrupts the running turn, cancels queued ones and ends the place where it runs. A prompt starts it again.
+
+    Answers once it is stopped, or after 20 seconds as it is then.
+    """
     return SessionOut.of(await deps.sessions.stop(session.owner, session.id), deps.base_url)
 
 
@@ -82,6 +85,10 @@ async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
     responses=documented(400, 404, 413),
     summary="Interrupt the running turn",
 )
-async def interrupt_session(session: OwnSession, deps: Deps, body: Interrupt | None = None) -> InterruptOut:
+async def interrupt_session(
+    session: OwnSession, deps: Deps, key: IdempotencyKey, body: Interrupt | None = None
+) -> InterruptOut:
     """Asks the agent to end its turn. `turn_id` is null where nothing (or another turn) runs; no harm is done then."""
-    return InterruptOut(turn_id=await deps.turns.interrupt(session.id, body.turn_id if body else None))
+    owned = (session.owner, *key) if key else None
+    turn_id = await deps.turns.interrupt(session.id, body.turn_id if body else None, key=owned)
+    return InterruptOut(turn_id=turn_id)

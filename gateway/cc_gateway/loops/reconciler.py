@@ -37,7 +37,7 @@ LONGEST_LOOK_SECONDS: Final = 180.0
 
 @dataclass(frozen=True)
 class _View:
-    """What the database says of a session, read in one transaction."""
+    """What the database says of a session. Read statement by statement: every move checks again where it writes."""
 
     session: Session
     running: TurnState | None

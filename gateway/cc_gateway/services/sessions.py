@@ -1,11 +1,14 @@
 """Sessions: make, find, change, stop and delete them. What that means for processes is the reconciler's business."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
 from cc_gateway.models import Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace, now
+from cc_gateway.services.feed import Feed
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.services.turns import TurnService
@@ -15,11 +18,12 @@ from cc_gateway.stores import sessions as sessions_store
 from cc_gateway.stores import turns as turns_store
 from cc_gateway.stores.engine import Database
 from cc_gateway.stores.record import Recording
-from cc_protocol.events import SessionUpdated, TurnCanceled
+from cc_protocol.events import SessionUpdated, StatusStopped, TurnCanceled
 from cc_protocol.ids import SESSION, is_id, new_id
 from cc_protocol.launch import PermissionMode
 
 MAX_LABELS = 64
+STOP_SECONDS = 20.0
 
 
 class _MadeBefore(Exception):
@@ -34,12 +38,14 @@ class SessionService:
         database: Database,
         recorder: Recorder,
         turns: TurnService,
+        feed: Feed,
         policy: LaunchPolicy,
         limits: LimitSettings,
     ) -> None:
         self._database = database
         self._recorder = recorder
         self._turns = turns
+        self._feed = feed
         self._policy = policy
         self._limits = limits
 
@@ -160,6 +166,11 @@ class SessionService:
         async with self._recorder.recording(session_id) as recording:
             await self._cancel_queued(recording, "stopped")
             await sessions_store.change(recording.connection, session_id, stop_requested=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                async for item in self._feed.follow(session_id, after=recording.last_seq, previews=False):
+                    if item.type == StatusStopped().type:
+                        break
         return await self.get(owner, session_id)
 
     async def delete(self, owner: str, session_id: str) -> None:

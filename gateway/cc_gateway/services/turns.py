@@ -21,6 +21,9 @@ from cc_gateway.stores.record import Recording
 from cc_protocol.events import TurnCanceled, TurnQueued, UserInterrupt, UserMessage
 from cc_protocol.ids import TURN, is_id, new_id
 
+NOTHING = "nothing"
+"""What an interrupt meant that found no turn."""
+
 
 class TurnService:
     """The use cases of turns. Callers have checked that the session is theirs."""
@@ -152,13 +155,22 @@ class TurnService:
             pass
         return await self.get(session_id, turn_id)
 
-    async def interrupt(self, session_id: str, turn_id: str | None, *, reason: str = "user") -> str | None:
+    async def interrupt(
+        self, session_id: str, turn_id: str | None, *, reason: str = "user", key: tuple[str, str, str] | None = None
+    ) -> str | None:
         """Ask the running turn to end. Returns its id, or None where nothing (or another turn) runs.
 
         What the agent says decides how the turn ends: it may still complete.
+
+        Args:
+            key: owner, idempotency key and fingerprint: the same key again means the turn that it meant first.
         """
         async with self._recorder.recording(session_id) as recording:
+            if key and (meant := await idempotency.find(recording.connection, *key)):
+                return None if meant == NOTHING else meant
             turn = await turns_store.running(recording.connection, session_id)
+            if key:
+                await idempotency.keep(recording.connection, *key, turn.id if turn else NOTHING)
             if turn is None or (turn_id is not None and turn.id != turn_id):
                 return None
             if await turns_store.mark_interrupt(recording.connection, turn.id, reason, now()):

@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -36,7 +36,7 @@ class Follower:
         self, url: str, headers: dict[str, str], session_id: str, *, after: int, previews: bool, patience: float
     ) -> None:
         base = url.replace("http", "ws", 1)
-        self._url = f"{base}/api/v1/sessions/{session_id}/stream"
+        self._url = f"{base}/api/v1/sessions/{quote(session_id, safe='')}/stream"
         self._headers = headers
         self._previews = previews
         self._patience = patience

@@ -178,6 +178,7 @@ class Gateway:
             may_bypass=self.driver.isolated or self.upstream.scripted or settings.driver.unsafe,
             default_model=settings.model.default_model,
             skills_dir=settings.driver.skills_dir,
+            max_event_bytes=settings.limits.max_event_bytes,
         )
 
     async def _run_sessions(

@@ -137,7 +137,9 @@ class LimitSettings(_Section):
     max_sessions: int = Field(100, ge=1, description="Sessions of one owner that are not deleted.")
     turn_timeout_seconds: int = Field(3600, ge=1, description="Default for a session's `timeout_seconds`.")
     idle_timeout_seconds: int = Field(1800, ge=1, description="Default for a session's `idle_timeout_seconds`.")
-    max_event_bytes: int = Field(33 * 1024 * 1024, gt=0, description="Longest outbox entry that is taken, in bytes.")
+    max_event_bytes: int = Field(
+        33 * 1024 * 1024, ge=2 * 1024 * 1024, description="Longest outbox entry that is taken, in bytes."
+    )
     listener_queue: int = Field(
         1000, ge=10, description="Messages that a slow listener may lag behind, before it is cut."
     )

@@ -13,6 +13,8 @@ _fail() { _say "error: $1"; shift; for _line in "$@"; do _say "  $_line"; done; 
 # setup_venv [EXTRAS]: make $VENV ready for use, with these extras of pyproject.toml (such as "dev").
 setup_venv() {
     VENV=$ROOT/.venv
+    unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT # each would lead Python or pip out of .venv
+    export PIP_USER=0
     local extras=${1:-}
     if _is_ready "$extras"; then return; fi
     if command -v flock >/dev/null; then # two set-ups at once would trip over each other

@@ -93,7 +93,7 @@ USAGE = {"input_tokens": 1200, "output_tokens": 34, "cache_read_input_tokens": 5
             event(1, "agent.thread_context_compacted", pre_tokens=12_000, post_tokens=900),
         ),
         (
-            "✓ completed · 3.2 s · $0.0123 · 1.2k tokens in (5.0k cached), 34 out · 2 requests\n",
+            "✓ completed · 3.2 s · $0.0123 · 1.2k tokens in (5.0k cached), 34 out\n",
             event(1, "turn.completed", duration_ms=3200, cost_usd=0.0123, usage=USAGE, num_turns=2),
         ),
         (
@@ -114,6 +114,16 @@ USAGE = {"input_tokens": 1200, "output_tokens": 34, "cache_read_input_tokens": 5
 )
 def test_each_event_reads_well(shown: str, item: dict[str, Any]) -> None:
     assert _seen(item) == shown
+
+
+def test_the_end_counts_the_requests_that_were_seen_whatever_the_cli_counts() -> None:
+    view = LiveView()
+    for seq in (1, 2):
+        view.take(Event.of(event(seq, "span.model_request_start", model="m")))
+    assert "".join(
+        text for text, _ in view.take(Event.of(event(3, "turn.interrupted", reason="user", num_turns=7)))
+    ) == ("■ interrupted · 2 requests\n")
+    assert "request" not in "".join(text for text, _ in view.take(Event.of(event(4, "turn.completed", num_turns=7))))
 
 
 def test_text_streams_as_it_comes_and_the_final_event_adds_only_what_is_missing() -> None:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -65,6 +66,7 @@ def main() -> None:
             finish(uuid)
             os._exit(0)
         elif MODE == "deaf":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             time.sleep(600)
         else:
             finish(uuid)

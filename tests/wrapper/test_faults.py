@@ -93,6 +93,15 @@ async def test_what_is_chosen_before_claude_is_ready_counts(stage: Stage) -> Non
     assert stage.events("agent.message")[0].model == "claude-sonnet-5"
 
 
+async def test_what_is_chosen_while_claude_starts_counts_and_holds_up_no_prompt(stage: Stage) -> None:
+    silent = {"type": "stdio", "command": "sleep", "args": ["600"]}
+    await stage.start(mcp_servers={"silent": silent}, mcp_connect_seconds=2)
+    await until(lambda: "claude started" in stage.log.read_text())
+    await stage.configure(model="claude-sonnet-5")
+    await stage.run(scenario({"text": "x"}))
+    assert stage.events("agent.message")[0].model == "claude-sonnet-5"
+
+
 async def test_zombies_are_reaped(stage: Stage) -> None:
     await stage.started()
     command = {"command": "setsid sh -c 'sleep 0.05' >/dev/null 2>&1 & setsid sh -c true & echo started"}
@@ -233,6 +242,19 @@ async def test_a_claude_that_does_not_stop_is_killed(fake: Stage) -> None:
     code = await fake.stop()
     end = await fake.end_of(turn)
     assert (code, end.outcome, end.detail) == (0, "interrupted", "stopped")
+
+
+async def test_a_stop_is_over_in_10_s_with_a_claude_that_will_not_and_redis_away(
+    own_redis: RedisServer, model: ScriptedModel
+) -> None:
+    async with staged(own_redis, model) as stage:
+        await stage.started(claude_binary=FAKE, env={"FAKE_MODE": "deaf"})
+        await stage.prompt("x")
+        await stage.event("cli.event")
+        own_redis.kill()
+        async with asyncio.timeout(10):
+            assert await stage.stop() == 0
+        assert not processes_with(FAKE)
 
 
 async def test_all_that_a_dying_claude_says_is_kept_though_nobody_takes_it(stage: Stage) -> None:

@@ -189,6 +189,11 @@ async def test_the_end_of_the_gateways_answer_ends_the_connection(
         b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"GET / HTTP/1.1\r\nA: b\nAuthorization: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\rAuthorization: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\r\n folded: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer Encoding: chunked\r\n\r\n",
+        b"GET /\nAuthorization:c HTTP/1.1\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\n\r\n",
     ],
 )
 async def test_what_could_be_read_in_two_ways_is_refused(caller: Caller, gateway: Gateway, raw: bytes) -> None:

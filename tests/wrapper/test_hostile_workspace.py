@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,33 @@ def test_a_skill_that_is_not_configured_any_more_is_gone(launch: Launch) -> None
     configure(launch)
     configure(launch.model_copy(update={"skills": []}))
     assert not Path(launch.claude_dir, "skills").exists()
+
+
+@pytest.mark.parametrize(
+    "planted", ["a file", "a dangling link", "a folder for a file", "a folder nobody may enter", "deep"]
+)
+def test_nothing_that_the_agent_leaves_in_our_folder_keeps_the_next_start_from_writing(
+    launch: Launch, planted: str
+) -> None:
+    folder = Path(launch.claude_dir)
+    match planted:
+        case "a file":
+            (folder / "cc-docker").write_text("x")
+        case "a dangling link":
+            (folder / "cc-docker").symlink_to("/does/not/exist")
+        case "a folder for a file":
+            (folder / "settings.json" / "x").mkdir(parents=True)
+        case "a folder nobody may enter":
+            (folder / "skills" / "x").mkdir(parents=True)
+            (folder / "skills").chmod(0)
+        case "deep":
+            (folder / "skills").mkdir()
+            subprocess.run(["sh", "-c", "for i in $(seq 1500); do mkdir a && cd -P a; done"], cwd=folder / "skills")
+    configure(launch)
+    assert json.loads((folder / "settings.json").read_text())
+    assert json.loads((folder / "cc-docker/mcp.json").read_text())
+    assert not (folder / "skills" / "a").exists()
+    subprocess.run(["rm", "-rf", str(folder)])  # pytest's own clearing cannot go that deep
 
 
 def test_a_huge_memory_is_cut(launch: Launch) -> None:

@@ -51,6 +51,10 @@ def test_a_turn_is_over_when_claude_rests_after_it_took_the_prompt_up(signals: l
 def test_the_end_of_a_run_that_a_background_task_woke_is_not_ours() -> None:
     turn = turn_after(at("queued"), ok("theirs"), IDLE)
     assert (turn.over, turn.has_result) == (False, False)
+    before_it_was_taken = Turn("turn_1", "u", tells_prompts=True)
+    for signal in (ok("theirs"), IDLE):
+        before_it_was_taken.note(signal)
+    assert (before_it_was_taken.over, before_it_was_taken.has_result) == (False, False)
     other = turn_after(at("started"), ok("theirs", prompts=frozenset({"v"})))
     assert not other.has_result
 

@@ -1,10 +1,11 @@
 """The outbox and the link, without a wrapper around them."""
 
 import asyncio
+import contextlib
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError
 
 from cc_protocol.events import ContentDelta, EventDelta
 from cc_protocol.keys import ENTRY_FIELD, outbox_stream
@@ -172,3 +173,17 @@ async def test_a_link_that_is_cancelled_ends_at_once(link: Link) -> None:
     task.cancel()
     await until(task.done, 2)
     assert task.cancelled()
+
+
+async def test_a_redis_that_answers_but_takes_nothing_is_not_asked_in_a_hot_loop(link: Link) -> None:
+    tries = 0
+
+    async def refused(_: Redis) -> None:
+        nonlocal tries
+        tries += 1
+        raise ResponseError("OOM command not allowed when used memory > 'maxmemory'")
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await link.run("outbox", refused)
+    assert 2 <= tries <= 6

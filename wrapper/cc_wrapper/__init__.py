@@ -3,6 +3,7 @@
     __main__      start-up, signals, exit code
     session       the conductor: prompts in, entries out, one `claude` after another
       life        one `claude` process from its start to its death
+      chooser     model and permission mode, and changes of them
       turns       each prompt once, one at a time; `interrupter` ends one before its time
       turn        one prompt from its start to its end (pure)
       reporter    entries for the outbox

@@ -27,9 +27,10 @@ FATAL: Final = os.EX_SOFTWARE
 LOST: Final = os.EX_TEMPFAIL
 BAD_CONFIGURATION: Final = os.EX_CONFIG
 
-_FLUSH_SECONDS: Final = 2.0
+_FLUSH_SECONDS: Final = 1.5
 _FATAL_FLUSH_SECONDS: Final = 30.0
-_LAST_RESORT_SECONDS: Final = 12.0
+_LAST_RESORT_SECONDS: Final = 8.0
+"""Beside the flush. Whoever asks us to stop kills us after 10 s (the gateway's `stop_grace`)."""
 
 log = logging.getLogger("cc_wrapper")
 
@@ -57,7 +58,7 @@ async def serve(run: Run) -> int:
             await reaper.kill_descendants(patience=1)
             for task in links:
                 task.cancel()
-            await asyncio.wait(links, timeout=1)
+            await asyncio.wait(links, timeout=0.5)
 
 
 async def _conduct(session: Session, links: "list[asyncio.Task[None]]", stopping: asyncio.Event) -> int:
@@ -69,7 +70,7 @@ async def _conduct(session: Session, links: "list[asyncio.Task[None]]", stopping
     code, patience = _verdict(session, running, links)
     asyncio.get_running_loop().call_later(_LAST_RESORT_SECONDS + patience, _last_resort, code)
     await session.stop("stopped")
-    await asyncio.wait({running}, timeout=2)
+    await asyncio.wait({running}, timeout=1)
     running.cancel()
     if patience:
         await session.outbox.flush(patience)

@@ -23,7 +23,7 @@ from cc_wrapper.translate.stream import coalesced
 from cc_wrapper.translate.translator import Translator
 from cc_wrapper.translate.values import JsonObject, arr, obj, text
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _RAW_LIMIT: Final = 4 * 1024 * 1024
 """A line above this is reported by its events alone: twice would be too much for one entry."""

@@ -8,12 +8,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from cc_protocol.commands import Ack, Command, Configure, Interrupt, Prompt
 from cc_protocol.events import EventDelta, EventStart
-from cc_protocol.launch import PermissionMode
 from cc_protocol.outbox import Beat
+from cc_wrapper.chooser import Chooser
 from cc_wrapper.claude.command import Choices, Endpoint
 from cc_wrapper.claude.identity import Identity
 from cc_wrapper.claude.reaper import Reaper
@@ -28,8 +28,8 @@ from cc_wrapper.wire.outbox import Outbox
 from cc_wrapper.wire.previews import Previews
 
 _DEATHS: Final = 5
+_PENDING_TOLD: Final = 100
 _BACKOFF: Final = (0.0, 0.5, 1.0, 2.0)
-_CONTROL_SECONDS: Final = 10.0
 _LOST: Final = ("No conversation found", "is already in use")
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Session:
         self._reporter = Reporter(self.outbox)
         self._turns = Turns(launch.incarnation, self._reporter, on_end=self._next)
         self._identity = Identity(launch.session_id, launch.claude_dir)
-        self._choices = Choices(launch.model, launch.permission_mode)
+        self._chooser = Chooser(launch, self._reporter)
         self._life: Life | None = None
         self._last_end = ""
         self._ready = False
@@ -90,34 +90,16 @@ class Session:
 
     def _configure(self, command: Configure) -> None:
         """Take over what is new: the gateway repeats the settings with every prompt."""
-        model = command.model if command.model != self._choices.model else None
-        mode = command.permission_mode if command.permission_mode != self._choices.permission_mode else None
-        if mode is not None and not self._may_use(mode):
-            self._reporter.problem("configuration_error", f"permission mode {mode!r} is not allowed here")
-            mode = None
-        before = self._choices
-        self._choices = Choices(model or before.model, mode or before.permission_mode)
-        if self._life is not None and self._ready and self._choices != before:
+        before = self._chooser.chosen
+        self._chooser.take(command)
+        if self._life is not None and self._ready and self._chooser.chosen != before:
             self._changing += 1
-            self._spawn(self._tell(self._life, before))
+            self._spawn(self._change(self._life, before))
 
-    def _may_use(self, mode: str) -> bool:
-        """The CLI accepts any word, so it is checked here."""
-        return mode in get_args(PermissionMode) and (mode != "bypassPermissions" or self._launch.allow_bypass)
-
-    async def _tell(self, life: Life, before: Choices) -> None:
-        """Tell a running `claude` what is chosen now; one that refuses is started again with it, as at the beginning."""
-        now = self._choices
+    async def _change(self, life: Life, before: Choices) -> None:
         try:
-            if now.model != before.model:
-                await life.control.request("set_model", _CONTROL_SECONDS, model=now.model)
-            if now.permission_mode != before.permission_mode:
-                await life.control.request("set_permission_mode", _CONTROL_SECONDS, mode=now.permission_mode)
-        except ControlError as error:
-            log.warning("claude refuses a change: starting it again", extra={"code": error.code})
-            if life is self._life:
+            if not await self._chooser.tell(life, before) and life is self._life:
                 self._ready = False
-                life.process.kill()
         finally:
             self._changing -= 1
             self._next()
@@ -146,7 +128,7 @@ class Session:
             ready=self._ready,
             turn_id=self._turns.current_id,
             last_turn_id=self._turns.last_turn_id,
-            pending=self._turns.pending_ids,
+            pending=self._turns.pending_ids[:_PENDING_TOLD],
             unacknowledged=unacknowledged,
         )
 
@@ -179,7 +161,7 @@ class Session:
     async def _live(self) -> None:
         life = await Life.start(
             self._launch,
-            self._choices,
+            self._chooser.chosen,
             self._endpoint,
             self._identity.conversation(),
             dict(os.environ),
@@ -187,7 +169,7 @@ class Session:
             self,
         )
         self._life = life
-        preparing = self._spawn(self._prepare(life, self._choices))
+        preparing = self._spawn(self._prepare(life, self._chooser.chosen))
         try:
             await life.read()
         finally:
@@ -205,8 +187,9 @@ class Session:
             self._reporter.problem(
                 "mcp_connection_failed_error", problem.message, status="exhausted", mcp_server_name=problem.name
             )
-        while (now := self._choices) != started_with:  # what was chosen while it started
-            await self._tell(life, started_with)
+        while (now := self._chooser.chosen) != started_with:  # what was chosen while it started
+            if not await self._chooser.tell(life, started_with):
+                return
             started_with = now
         self._ready = True
         self._reporter.ready(self._launch.claude_version, resumed=life.conversation.resume is not None)
@@ -246,6 +229,7 @@ class Session:
         await life.process.stop()
 
     def fatal(self, code: str, message: str) -> None:
+        self._stopping = True
         self._turns.end(RunError(code, message))
         self._turns.drop_all(code)
         self._reporter.fatal(code, message)

@@ -18,11 +18,13 @@ _MOST: Final = 2**53
 
 
 class Turn:
-    def __init__(self, turn_id: str, uuid: str) -> None:
+    def __init__(self, turn_id: str, uuid: str, *, tells_prompts: bool = False) -> None:
+        """`tells_prompts`: this `claude` says when it takes a prompt up; until then no result can be this turn's."""
         self.turn_id = turn_id
         self.uuid = uuid
         self.interrupted_by: str | None = None
         self._results: list[RunResult] = []
+        self._tells_prompts = tells_prompts
         self._prompt_state: PromptState | None = None
         self._tells_states = False
         self._idle = False
@@ -55,7 +57,7 @@ class Turn:
         """A run that was woken by a background task may end after our prompt was written and before it was taken up."""
         if result.prompts:
             return self.uuid in result.prompts
-        return self._prompt_state is None or self._prompt_state.state != "queued"
+        return not self._tells_prompts if self._prompt_state is None else self._prompt_state.state != "queued"
 
     @property
     def might_be_over(self) -> bool:

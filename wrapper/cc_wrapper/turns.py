@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from cc_protocol.commands import Prompt
 from cc_protocol.events import Content
 from cc_wrapper.reporter import Reporter
-from cc_wrapper.translate.meaning import RunError, Signal
+from cc_wrapper.translate.meaning import PromptState, RunError, Signal
 from cc_wrapper.turn import NO_RESULT, Turn
 
 _QUIET_SECONDS: Final = 2.0
@@ -32,6 +32,7 @@ class Turns:
         self._quiet: asyncio.TimerHandle | None = None
         self._on_end = on_end
         self._ended = asyncio.Event()
+        self._tells_prompts = False
         self.current: Turn | None = None
         self.last_turn_id: str | None = None
         self.finished = 0
@@ -66,7 +67,7 @@ class Turns:
         if self.current is not None or not self._pending:
             return None
         prompt = self._pending.popleft()
-        self.current = Turn(prompt.turn_id, self._uuid(prompt.turn_id))
+        self.current = Turn(prompt.turn_id, self._uuid(prompt.turn_id), tells_prompts=self._tells_prompts)
         self._ended = asyncio.Event()
         return prompt
 
@@ -74,12 +75,12 @@ class Turns:
         """`claude` answers a uuid that it has seen never again, so a turn that another incarnation repeats has another."""
         return str(uuid.uuid5(_NAMESPACE, f"{turn_id}/{self._incarnation}"))
 
-    def note(self, signal: Signal) -> bool:
-        """Take in what a line said about the run; whether that ended the turn."""
-        if self.current is None:
-            return False
-        self.current.note(signal)
-        return self._end_if_over()
+    def note(self, signal: Signal) -> None:
+        """Take in what a line said about the run."""
+        self._tells_prompts = self._tells_prompts or isinstance(signal, PromptState)
+        if self.current is not None:
+            self.current.note(signal)
+            self._end_if_over()
 
     def watch_quiet(self) -> None:
         """Something was said just now; look again when nothing has been for a while."""
@@ -93,12 +94,10 @@ class Turns:
         if self.current is turn and turn.quiet():
             self._end_if_over()
 
-    def _end_if_over(self) -> bool:
-        if self.current is None or not self.current.over:
-            return False
-        self.finished += 1
-        self.end(NO_RESULT)
-        return True
+    def _end_if_over(self) -> None:
+        if self.current is not None and self.current.over:
+            self.finished += 1
+            self.end(NO_RESULT)
 
     def end(self, error: RunError) -> None:
         """The running turn ends, by its results or, where it has none, by this error."""

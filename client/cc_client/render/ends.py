@@ -21,22 +21,23 @@ def turn_end(
     data: Mapping[str, Any],
     context: Mapping[str, Any] | None = None,
     *,
+    requests: int = 0,
     told: str | None = None,
     scripted: bool = False,
 ) -> Line:
     """The line that closes a turn: status, why, duration, cost, tokens.
 
-    `told`: an error that was shown already. `scripted`: what the CLI reckons was never paid.
+    `requests`: those to the model, where they were counted (the CLI's `num_turns` counts something else). `told`: an
+    error that was shown already. `scripted`: what the CLI reckons was never paid.
     """
     head, style = _ENDS[str(data["type"])]
     why = _why(data, told)
-    requests = data.get("num_turns")
     parts = [
         head + (f": {why}" if why else ""),
         seconds(data.get("duration_ms")),
         "" if scripted else cost(data.get("cost_usd")),
         tokens(data.get("usage")),
-        plural(requests, "request") if isinstance(requests, int) and requests > 0 else "",
+        plural(requests, "request") if requests else "",
         fill(context, short=True),
     ]
     return " · ".join(part for part in parts if part), style

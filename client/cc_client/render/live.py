@@ -43,6 +43,7 @@ class LiveView:
         self._calls: dict[str, str] = {}
         self._last_call: str | None = None
         self._said = False
+        self._requests = 0
         self._context: Mapping[str, Any] | None = None
         self._told: str | None = None
 
@@ -164,18 +165,21 @@ class LiveView:
         said: list[Line] = []
         if unsaid and data["type"] == "turn.completed" and isinstance(result, str):
             said = self._text("", "agent.message", result, nested=False)
-        line, style = turn_end(data, self._context, told=self._told, scripted=self._scripted)
+        line, style = turn_end(data, self._context, requests=self._requests, told=self._told, scripted=self._scripted)
         out = [*said, *self._gap("end"), (whole(line, Wrapper(self._width)) + "\n", style)]
         self._open = None
         self._blocks.clear()
         self._calls.clear()
-        self._said, self._told, self._context = False, None, None
+        self._said, self._told, self._context, self._requests = False, None, None, 0
         return out
 
     def _other(self, kind: str, event: Event) -> list[Line]:
         data = event.data
         if kind == "user.message":
             return self._prompt(data, typed=event.turn_id in self._own)
+        if kind == "span.model_request_start":
+            self._requests += 1
+            return []
         if kind == "span.model_request_end":
             return self._close()
         if kind == "session.usage":

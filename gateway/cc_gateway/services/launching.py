@@ -9,6 +9,7 @@ from cc_gateway.models import Session, SessionConfig
 from cc_protocol.launch import Launch, PermissionMode, Skill
 
 MAX_SKILL_BYTES = 256_000
+ENTRY_OVERHEAD = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class LaunchPolicy:
     """Whether an agent may run unlisted commands: it is isolated, or its model is ours, or the operator said so."""
     default_model: str | None
     skills_dir: Path | None
+    max_event_bytes: int
+    """Longest entry that the relay takes: a line of the CLI must fit into one."""
 
     def permission_mode(self, config: SessionConfig) -> PermissionMode:
         return config.permission_mode or ("bypassPermissions" if self.may_bypass else "acceptEdits")
@@ -59,6 +62,7 @@ class LaunchPolicy:
             permission_mode=self.permission_mode(config),
             allow_bypass=self.may_bypass,
             max_turns=config.max_turns,
+            max_line_bytes=self.max_event_bytes - ENTRY_OVERHEAD,
             mcp_servers=config.mcp_servers,
             env=config.env,
             skills=[self._skill(skill) if isinstance(skill, str) else skill for skill in config.skills],

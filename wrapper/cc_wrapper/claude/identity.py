@@ -4,12 +4,15 @@ The id is kept in a small file in `claude_dir`, since `/clear` changes it. That 
 read is checked to be a UUID, and neither followed nor believed further.
 """
 
+import logging
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cc_wrapper.configure.folder import Folder
+
+log = logging.getLogger(__name__)
 
 _ID_FILE: Final = "cc-docker/session-id"
 _NAMESPACE: Final = uuid.UUID("6f0b7d34-52d1-5c0e-9b53-2f1f3f0f7a11")
@@ -51,7 +54,10 @@ class Identity:
         checked = as_uuid(claude_id)
         if checked is not None and checked != self.claude_id:
             self._current = checked
-            self._folder.replace(_ID_FILE, checked + "\n")
+            try:
+                self._folder.replace(_ID_FILE, checked + "\n")
+            except OSError as error:  # the disk is full: this incarnation goes on with what it knows
+                log.error("the conversation's id is not kept", extra={"reason": error.strerror})
 
     def renew(self) -> None:
         """The conversation cannot be continued: the next one gets an id of its own."""

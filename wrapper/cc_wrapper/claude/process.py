@@ -48,7 +48,7 @@ class Process:
                 preexec_fn=die_with_parent,
             )
         except OSError as error:
-            raise FatalError("cli_missing", f"cannot start {argv[0]}: {error.strerror}") from None
+            raise FatalError("cli_missing", f"cannot start {argv[0]} in {cwd}: {error.strerror}") from None
         process = cls(popen, reaper.watch(popen.pid))
         await process._connect()
         return process
@@ -114,11 +114,11 @@ class Process:
     async def stop(self) -> None:
         """The ladder: end of input, SIGINT, SIGKILL; each step bounded, any number of times."""
         self._close_stdin()
-        for patience, then in ((3.0, signal.SIGINT), (2.0, signal.SIGKILL)):
+        for patience, then in ((2.0, signal.SIGINT), (1.5, signal.SIGKILL)):
             if await self.gone_within(patience):
                 return
             self.kill(then)
-        await self.gone_within(1.0)
+        await self.gone_within(0.5)
 
     async def gone_within(self, seconds: float) -> bool:
         await asyncio.wait({self.exited}, timeout=seconds)

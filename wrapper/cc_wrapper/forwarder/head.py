@@ -1,9 +1,13 @@
 """The head of an HTTP/1.1 request: parsed, checked and rewritten (pure)."""
 
 import hmac
+import re
 from dataclasses import dataclass
 from typing import Final
 
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]")
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE_BREAKS: Final = re.compile(rb"[\r\n\0]")
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"proxy-authorization"})
 
 
@@ -32,7 +36,7 @@ class Head:
 def parse_head(raw: bytes) -> Head:
     """Parse what stands before the body, its empty line included."""
     request_line, *lines = raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    if len(request_line.split(b" ")) != 3 or not request_line.endswith((b" HTTP/1.1", b" HTTP/1.0")):
+    if not _REQUEST_LINE.fullmatch(request_line):
         raise BadRequestError("not an HTTP/1 request line")
     fields = tuple(_field(line) for line in lines)
     codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
@@ -44,7 +48,7 @@ def parse_head(raw: bytes) -> Head:
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
-    if not colon or not name or name != name.strip() or b"\n" in line or b"\0" in line:
+    if not colon or not _NAME.fullmatch(name) or _LINE_BREAKS.search(value):
         raise BadRequestError("not a header field")
     return name, value.strip()
 

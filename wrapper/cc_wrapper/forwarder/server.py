@@ -136,8 +136,8 @@ class _Connection:
     async def _copy_chunked(self, gateway: asyncio.StreamWriter) -> None:
         while True:
             line = await self._line()
-            gateway.write(line)
             size = chunk_size(line)
+            gateway.write(line)
             if size == 0:
                 break
             await self._copy(gateway, size + 2)

@@ -117,8 +117,9 @@ class Translator:
         """The cost of this run: the CLI tells the process's total, which `/clear` starts anew."""
         if total is None:
             return None
-        before = self._total_cost if total >= self._total_cost else 0.0
-        self._total_cost = total
+        if total < self._total_cost:
+            self._total_cost, self._streams.last_request = 0.0, None
+        before, self._total_cost = self._total_cost, total
         return round(total - before, 9)
 
 

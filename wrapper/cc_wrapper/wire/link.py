@@ -23,6 +23,8 @@ REPLACED_AFTER: Final = 10.0
 LOST_AFTER: Final = 600.0
 ANSWER_SECONDS: Final = 30.0
 _BACKOFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_STEADY_SECONDS: Final = 5.0
+"""A connection that lasted this long was a good one: the next failure is the first again."""
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +100,11 @@ class Link:
         """Call `use` with a fresh connection each time that the last one failed; ends only by `LinkError`."""
         contact, failures = Contact(), 0
         while True:
-            client = self._client()
+            client, begun = self._client(), monotonic()
             try:
                 async with answering():
                     await client.ping()
                 contact.made()
-                failures = 0
                 await use(client)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("redis failed", extra={"link": name, "error": f"{type(error).__name__}: {error}"[:200]})
@@ -111,5 +112,6 @@ class Link:
             finally:
                 with suppress(RedisError, OSError):
                     await client.aclose()
+            failures = 0 if monotonic() - begun > _STEADY_SECONDS else failures
             await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
             failures += 1

@@ -6,17 +6,19 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 
 from cc_gateway.model_proxy.scripted import Scenario, create_scripted_app
+from support.processes import belonging_to
 
 BOUND = 60
 
@@ -144,7 +146,7 @@ class Cli:
         try:
             out, err = await asyncio.wait_for(process.communicate(), BOUND)
         finally:
-            await _reap(process)
+            await self._reap(process)
         return Run(process.returncode or 0, [json.loads(line) for line in out.splitlines()], err.decode())
 
     @asynccontextmanager
@@ -153,7 +155,7 @@ class Cli:
         try:
             yield Talk(process)
         finally:
-            await _reap(process)
+            await self._reap(process)
 
     async def _start(self, stdin: int, *flags: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -166,11 +168,14 @@ class Cli:
             limit=64 * 1024 * 1024,
         )
 
-
-async def _reap(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    await asyncio.wait_for(process.wait(), BOUND)
+    async def _reap(self, process: asyncio.subprocess.Process) -> None:
+        """End it and what it leaves behind: a killed CLI orphans its Bash tools."""
+        if process.returncode is None:
+            process.kill()
+        await asyncio.wait_for(process.wait(), BOUND)
+        for orphan in belonging_to(self.home):
+            with suppress(psutil.Error):
+                orphan.kill()
 
 
 def script(steps: Any, prompt: str = "go") -> str:

@@ -5,11 +5,8 @@
 """
 
 import asyncio
-import fcntl
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,6 +17,7 @@ from cc_gateway.api import errors, events, health, sessions, turns, websocket
 from cc_gateway.api.deps import Services
 from cc_gateway.api.middleware import RequestMiddleware
 from cc_gateway.auth import Tokens, load_secret
+from cc_gateway.data_lock import DataLock
 from cc_gateway.drivers.base import DriverError, SessionDriver
 from cc_gateway.drivers.claude import CLAUDE_VERSION, claude_binary, require_version
 from cc_gateway.drivers.process import ProcessDriver
@@ -69,7 +67,7 @@ class Gateway:
         """Raises `StartupError` where a part cannot be had; its message names the mend."""
         settings = self.settings
         self.layout.prepare()
-        stack.enter_context(_only_one(settings.data_dir))
+        stack.enter_context(DataLock(settings.data_dir))
         self.tokens = Tokens(settings.auth, load_secret(settings.auth, settings.data_dir))
         database = await self._open_database(stack)
         bus = await self._open_redis(stack)
@@ -221,33 +219,6 @@ class Gateway:
             "driver": self.driver.name,
             "isolated": self.driver.isolated,
         }
-
-
-class _only_one:
-    """Holds the data folder for one gateway. The lock ends with the process, however it ends."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / "gateway.lock"
-
-    def __enter__(self) -> None:
-        self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise StartupError(
-                f"another gateway (pid {holder}) uses the data folder {self._path.parent}: stop it, or set CC_DATA_DIR to"
-                " another folder",
-                code="data_dir_in_use",
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def __exit__(self, *_error: object) -> None:
-        self._file.close()
 
 
 def create_app(settings: Settings, *, base_url: str) -> FastAPI:

@@ -11,9 +11,9 @@ every tool inherits.
       redis.sock     Redis, as one ACL user that sees this session's keys alone
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SESSION_FILE: Final = "session.json"
 SECRETS_FILE: Final = "secrets.json"
@@ -48,7 +48,17 @@ class HttpServer(_Model):
     timeout: int | None = Field(None, ge=1, description="Longest tool call, in milliseconds.")
 
 
-McpServer = Annotated[StdioServer | HttpServer, Field(discriminator="type")]
+def _with_type(value: Any) -> Any:
+    """Claude Code's own `.mcp.json` may leave the type out."""
+    if isinstance(value, dict) and "type" not in value:
+        return {**value, "type": "stdio" if "command" in value else "http"}
+    return value
+
+
+McpServer = Annotated[
+    Annotated[StdioServer | HttpServer, Field(discriminator="type")],
+    BeforeValidator(_with_type),
+]
 
 
 class Skill(_Model):

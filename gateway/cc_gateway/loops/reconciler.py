@@ -1,7 +1,6 @@
 """The reconciler: compares what the database wants with what the driver, Redis and the wrapper report, and closes the gap.
 
-It is level-triggered: waking it says where to look, never what to do, so that a wake too many does no harm and one that is
-lost only waits for the next look. One look at a time a session; looks at different sessions run side by side.
+It is level-triggered: each look (`looks` says when) reads how things are, closes one gap, and says when to look again.
 """
 
 import asyncio
@@ -11,10 +10,9 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from redis.exceptions import RedisError
 
 from cc_gateway.drivers.base import SessionDriver
-from cc_gateway.errors import CCError
+from cc_gateway.loops.looks import Looks
 from cc_gateway.loops.relay import Relay, Relays
 from cc_gateway.models import LIVE, Session, SessionStatus, TurnState, now
 from cc_gateway.redis.bus import Bus
@@ -32,7 +30,6 @@ REST_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 30.0
 INTERRUPT_GRACE: Final = timedelta(seconds=15)
 LOST_COMMAND_SECONDS: Final = 3.0
-LONGEST_LOOK_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -67,24 +64,8 @@ class Reconciler:
         self._turns = turn_service
         self._settings = settings
         self._limits = limits
-        self._active: dict[str, asyncio.Task[None]] = {}
-        self._dirty: set[str] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._failures: dict[str, int] = {}
-        self._closing = False
-
-    # ------------------------------------------------------------ when to look
-
-    def wake(self, session_id: str) -> None:
-        """Look at this session now, or again if a look is under way."""
-        if self._closing:
-            return
-        if timer := self._timers.pop(session_id, None):
-            timer.cancel()
-        if session_id in self._active:
-            self._dirty.add(session_id)
-        else:
-            self._active[session_id] = asyncio.create_task(self._look_until_clean(session_id))
+        self._looks = Looks(self._look)
+        self.wake = self._looks.wake
 
     async def run(self) -> None:
         """Look at every session at the start, and sweep up what nobody wants from time to time."""
@@ -93,7 +74,7 @@ class Reconciler:
                 async with self._database.read() as connection:
                     wanted = await sessions.wanted(connection)
                 for session_id in wanted:
-                    if session_id not in self._timers:
+                    if not self._looks.waits(session_id):
                         self.wake(session_id)
                 await self._sweep()
                 async with self._database.write() as connection:
@@ -103,40 +84,7 @@ class Reconciler:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def close(self) -> None:
-        self._closing = True
-        for timer in self._timers.values():
-            timer.cancel()
-        tasks = list(self._active.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _look_until_clean(self, session_id: str) -> None:
-        delay: float | None = LOOK_SECONDS
-        try:
-            while True:
-                self._dirty.discard(session_id)
-                try:
-                    async with asyncio.timeout(LONGEST_LOOK_SECONDS):
-                        delay = await self._look(session_id)
-                    self._failures.pop(session_id, None)
-                except Exception as error:  # a look that failed waits for its time, whoever wakes it
-                    delay = self._note_failure(session_id, error)
-                    return
-                if session_id not in self._dirty:
-                    return
-        finally:
-            self._active.pop(session_id, None)
-            if delay is not None and not self._closing:
-                loop = asyncio.get_running_loop()
-                self._timers[session_id] = loop.call_later(delay, self.wake, session_id)
-
-    def _note_failure(self, session_id: str, error: Exception) -> float:
-        """Log it, with its trace where nobody foresaw it. Returns the seconds to wait: longer each time, up to half a minute."""
-        failures = self._failures[session_id] = self._failures.get(session_id, 0) + 1
-        foreseen = isinstance(error, CCError | RedisError | OSError | TimeoutError)
-        log.warning("look_failed", session_id=session_id, error=repr(error), exc_info=None if foreseen else error)
-        return float(min(0.25 * 2**failures, SWEEP_SECONDS))
+        await self._looks.close()
 
     # ------------------------------------------------------------ what to do
 

@@ -67,6 +67,7 @@ class Gateway:
         """Raises `StartupError` where a part cannot be had; its message names the mend."""
         settings = self.settings
         self.layout.prepare()
+        stack.callback(self.layout.close)
         stack.enter_context(DataLock(settings.data_dir))
         self.tokens = Tokens(settings.auth, load_secret(settings.auth, settings.data_dir))
         database = await self._open_database(stack)

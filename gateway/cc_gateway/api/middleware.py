@@ -35,7 +35,7 @@ class _Body:
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             self.too_large = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.disconnect"}  # not an end: what came so far must not pass for the whole
         return message
 
     async def read_away(self) -> None:
@@ -70,7 +70,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 if body.too_large:  # whatever the application made of a body that was cut off
                     refused = True
-                    await self._refuse(body, send, request_id)
+                    await self._refuse(scope, body, send)
                     return
                 message["headers"] = [*message.get("headers", []), (b"request-id", request_id.encode())]
                 _count(scope, message["status"], time.perf_counter() - begun)
@@ -79,12 +79,14 @@ class RequestMiddleware:
 
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if announced.isdigit() and int(announced) > self._max_body_bytes:
-            await self._refuse(body, send, request_id)
+            await self._refuse(scope, body, send)
             return
         await self._app(scope, body.receive, answer)
 
-    async def _refuse(self, body: _Body, send: Send, request_id: str) -> None:
+    async def _refuse(self, scope: Scope, body: _Body, send: Send) -> None:
         await body.read_away()
+        request_id: str = scope["cc.request_id"]
+        _count(scope, 413, 0.0)
         message = f"the request's body is too large: {self._max_body_bytes} bytes are allowed"
         error = {"code": "payload_too_large", "message": message, "details": {"limit": self._max_body_bytes}}
         answer = orjson.dumps({"error": error, "request_id": request_id})

@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cc_gateway.drivers.base import Folders
@@ -56,6 +57,12 @@ class Layout:
                 " write",
                 code="data_dir_unusable",
             ) from error
+
+    def close(self) -> None:
+        """Leave nothing in the temporary folder."""
+        if not self.run_root.is_relative_to(self.data_dir):
+            with suppress(OSError):  # something is still in it
+                self.run_root.rmdir()
 
     @property
     def logs(self) -> Path:

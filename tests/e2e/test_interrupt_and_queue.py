@@ -221,3 +221,16 @@ async def test_a_chat_that_waits_ends_when_its_session_is_deleted(api: Api) -> N
 
 async def _has_turns(api: Api, session_id: str, count: int) -> bool:
     return len((await api.get(f"sessions/{session_id}/turns")).json()["data"]) == count
+
+
+async def test_an_interrupt_that_is_sent_again_never_hits_the_next_turn(mine: Api, common: Common) -> None:
+    path = f"sessions/{common.session_id}/interrupt"
+    key = {"idempotency-key": "interrupt-once"}
+    first = await under_way(mine, common.session_id, scripted(bash(LONG), says("too late")))
+    assert (await mine.post(path, headers=key)).json()["turn_id"] == first
+    await mine.ended(common.session_id, first, 15)
+    second = await under_way(mine, common.session_id, scripted(bash("sleep 0.5; echo done"), says("reached its end")))
+    assert (await mine.post(path, headers=key)).json()["turn_id"] == first
+    turn = await mine.ended(common.session_id, second, 30)
+    assert (turn["status"], turn["result"]) == ("completed", "reached its end")
+    assert (await mine.post(path, headers=key, json={"turn_id": second})).status_code == 409

@@ -82,7 +82,7 @@ async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
 @router.post(
     "/{session_id}/interrupt",
     status_code=202,
-    responses=documented(400, 404, 413),
+    responses=documented(400, 404, 409, 413),
     summary="Interrupt the running turn",
 )
 async def interrupt_session(

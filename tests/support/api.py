@@ -86,7 +86,9 @@ class Api(httpx.AsyncClient):
         options = "&".join(f"{key}={value}" for key, value in query.items())
         url = f"{self.root.replace('http', 'ws', 1)}/api/v1/sessions/{session_id}/stream?{options}"
         headers = {"authorization": f"Bearer {self.token}"}
-        async with websockets.connect(url, additional_headers=headers, max_size=2**26, proxy=None) as connection:
+        async with websockets.connect(
+            url, additional_headers=headers, max_size=2**26, proxy=None, close_timeout=1
+        ) as connection:
             yield connection
 
     async def sse(

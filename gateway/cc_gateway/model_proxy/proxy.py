@@ -6,15 +6,18 @@ answer reaches the session, it is on record that the model has heard of the turn
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
 import structlog
 from multidict import CIMultiDict
 
-from cc_gateway.auth import Tokens
+from cc_gateway.auth import SessionClaim, Tokens
 from cc_gateway.errors import Unauthenticated, Unavailable
 from cc_gateway.internal import SESSION_KEY, Receive, Scope, Send
 from cc_gateway.model_proxy.upstream import Upstream
@@ -41,8 +44,11 @@ ANSWER_HEADERS: Final = frozenset(
 ANSWER_PREFIX: Final = "anthropic-ratelimit-"
 MAX_BODY: Final = 64 * 1024 * 1024
 
+VOUCHED_SECONDS: Final = 60.0
+MAX_VOUCHED: Final = 10_000
+
 Admit = Callable[[str, int], Awaitable[bool | None]]
-NoteRequest = Callable[[str, int], Coroutine[Any, Any, None]]
+NoteRequest = Callable[[str, int], Awaitable[None]]
 
 
 class _Refused(Exception):
@@ -77,6 +83,7 @@ class ModelProxy:
         self._note_request = note_request
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._client: aiohttp.ClientSession | None = None
+        self._vouched_until: dict[SessionClaim, float] = {}
 
     async def open(self) -> None:
         socket = self._upstream.unix_socket
@@ -90,7 +97,7 @@ class ModelProxy:
             cookie_jar=aiohttp.DummyCookieJar(),  # one client serves all sessions
             timeout=self._timeout,
             auto_decompress=False,
-            trust_env=True,
+            proxy=None if socket else _environment_proxy(self._upstream.base_url),
             read_bufsize=2**20,
         )
 
@@ -107,29 +114,48 @@ class ModelProxy:
                 return
             if PATHS.get(scope["path"]) != scope["method"]:
                 raise _Refused(404, "not_found_error", f"{scope['method']} {scope['path']} is not served here")
-            incarnation, is_first = await self._check_token(scope)
-            note = self._note_request(scope[SESSION_KEY], incarnation) if is_first else _nothing()
-            await self._forward(scope, receive, send, note)
+            claim = self._check_token(scope)
+            vouching = asyncio.ensure_future(self._vouch(claim))
+            try:
+                if time.monotonic() > self._vouched_until.get(claim, 0.0):
+                    await vouching
+                await self._forward(scope, receive, send, vouching)
+            finally:
+                vouching.cancel()
         except _Refused as refusal:
             await _answer(send, refusal.status, _error(refusal.kind, str(refusal)))
 
-    async def _check_token(self, scope: Scope) -> tuple[int, bool]:
-        """Which incarnation asks, and whether for the first time in its turn."""
-        session_id: str = scope[SESSION_KEY]
+    def _check_token(self, scope: Scope) -> SessionClaim:
+        """Whose token this is. It must be of the session whose listener it came in on."""
         bearer = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
         try:
             claim = self._tokens.verify_session(bearer.removeprefix("Bearer "))
         except Unauthenticated as error:
             raise _Refused(401, "authentication_error", error.message) from None
-        is_first = await self._admit(session_id, claim.incarnation) if claim.session_id == session_id else None
-        if is_first is None:
-            raise _Refused(403, "permission_error", "this token is not good for this session now")
-        return claim.incarnation, is_first
+        if claim.session_id != scope[SESSION_KEY]:
+            raise _Refused(403, "permission_error", "this token is not of this session")
+        return claim
 
-    async def _forward(self, scope: Scope, receive: Receive, send: Send, note: Coroutine[Any, Any, None]) -> None:
+    async def _vouch(self, claim: SessionClaim) -> None:
+        """Check against the record that this incarnation lives, and put its turn's first request on record.
+
+        Nothing of an answer is passed on before this is done. A request waits for it only where none of its incarnation has
+        been vouched for of late: the model takes longer than the record.
+        """
+        is_first = await self._admit(claim.session_id, claim.incarnation)
+        if is_first is None:
+            self._vouched_until.pop(claim, None)
+            raise _Refused(403, "permission_error", "this token is not good for this session now")
+        if is_first:
+            await self._note_request(claim.session_id, claim.incarnation)
+        if len(self._vouched_until) >= MAX_VOUCHED:
+            self._vouched_until.clear()
+        self._vouched_until[claim] = time.monotonic() + VOUCHED_SECONDS
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send, vouching: asyncio.Future[None]) -> None:
         """Ask the model for as long as the session listens."""
         body = await _read_body(receive)
-        asking = asyncio.ensure_future(self._ask(scope, body, send, note))
+        asking = asyncio.ensure_future(self._ask(scope, body, send, vouching))
         hung_up = asyncio.ensure_future(_hang_up(receive))
         try:
             either: set[asyncio.Future[None]] = {asking, hung_up}
@@ -141,15 +167,14 @@ class ModelProxy:
         if asking.done() and not asking.cancelled():
             asking.result()
 
-    async def _ask(self, scope: Scope, body: bytes, send: Send, note: Coroutine[Any, Any, None]) -> None:
+    async def _ask(self, scope: Scope, body: bytes, send: Send, vouching: asyncio.Future[None]) -> None:
         assert self._client is not None
         url = self._upstream.base_url + scope["path"]
-        noted = asyncio.ensure_future(note)
         started = False
         try:
             request = self._client.post(url, data=body, headers=self._headers(scope), allow_redirects=False)
             async with request as response:
-                await noted  # before any of the answer can have an effect
+                await vouching  # before any of the answer can have an effect
                 started = True
                 await _stream(response, send)
         except (aiohttp.ClientError, TimeoutError, Unavailable) as error:
@@ -159,8 +184,6 @@ class ModelProxy:
             why = str(error) or "no answer in time"
             message = f"the model ({self._upstream.name}) cannot be reached: {why}"
             raise _Refused(502, "api_error", message) from error
-        finally:
-            noted.cancel()
 
     def _headers(self, scope: Scope) -> CIMultiDict[str]:
         headers = CIMultiDict(
@@ -173,6 +196,14 @@ class ModelProxy:
             headers["anthropic-beta"] = ",".join([*given, *self._upstream.betas])
         headers.update(self._upstream.headers)
         return headers
+
+
+def _environment_proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address, looked up once and not with every request."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -204,10 +235,6 @@ async def _stream(response: aiohttp.ClientResponse, send: Send) -> None:
     while chunk := await response.content.readany():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _nothing() -> None:
-    """The request is on record already."""
 
 
 async def _hang_up(receive: Receive) -> None:

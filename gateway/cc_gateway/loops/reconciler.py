@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 2.0
 REST_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 30.0
-INTERRUPT_GRACE: Final = timedelta(seconds=15)
+INTERRUPT_GRACE: Final = timedelta(seconds=20)  # the wrapper tries for 15, then kills claude
 LOST_COMMAND_SECONDS: Final = 3.0
 
 

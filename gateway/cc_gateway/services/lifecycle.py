@@ -129,6 +129,7 @@ class Lifecycle:
         final = isinstance(error, CCError) or (isinstance(error, DriverError) and not error.retryable)
         async with self._recorder.recording(session.id) as recording:
             await self._count_failure(recording, session, str(error), final=final)
+        await self._shut_out(session)
 
     async def attach(self, session: Session) -> None:
         """Come back to an incarnation that runs: its doors, and its user in Redis. Repeating it changes nothing."""

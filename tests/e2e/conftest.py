@@ -1,4 +1,4 @@
-"""A second gateway for the end-to-end tests, whose limits are so low that a test can reach them."""
+"""What the end-to-end tests share: a session a module, and a second gateway whose limits a test can reach."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -6,12 +6,27 @@ from pathlib import Path
 import pytest
 
 from support.api import Api
+from support.common import Common, common_session
 from support.gateway import GatewayProcess
 
 MAX_PROMPT_BYTES = 20_000
 MAX_BODY_BYTES = 40_000
 MAX_QUEUED_TURNS = 3
 MAX_SESSIONS = 3
+
+
+@pytest.fixture(scope="module")
+def common(gateway: GatewayProcess) -> Iterator[Common]:
+    """A session that the tests of a module share, and its owner."""
+    with common_session(gateway) as made:
+        yield made
+
+
+@pytest.fixture
+async def mine(common: Common) -> AsyncIterator[Api]:
+    """A client of the owner of the shared session."""
+    async with common.api() as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

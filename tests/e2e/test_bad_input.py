@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from support.api import Api
-from support.common import Common, common_session, token_of
+from support.common import Common, token_of
 from support.gateway import GatewayProcess
 from support.scenario import says, scripted
 
@@ -32,18 +32,6 @@ ROUTES = [
     ("GET", "sessions/{id}/events/stream", None),
 ]
 """Every route of a session, and a body that it takes."""
-
-
-@pytest.fixture(scope="module")
-def common(gateway: GatewayProcess) -> Iterator[Common]:
-    with common_session(gateway) as made:
-        yield made
-
-
-@pytest.fixture
-async def mine(common: Common) -> AsyncIterator[Api]:
-    async with common.api() as client:
-        yield client
 
 
 def refusal(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:

@@ -1,32 +1,16 @@
 """Interrupts, the queue of prompts, stopping and deleting: each turn gets its one end, and the session stays usable."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import pytest
-
 from support.api import Api
-from support.common import Common, common_session
-from support.gateway import GatewayProcess
+from support.common import Common
 from support.processes import of_session, running_with
 from support.scenario import bash, says, scripted
 from support.waiting import until
 
 LONG = "for i in $(seq 600); do sleep 0.1; done"
 UNKNOWN_TURN = "turn_01k9x8h2m4n6p8q0r2s4t6v8w0"
-
-
-@pytest.fixture(scope="module")
-def common(gateway: GatewayProcess) -> Iterator[Common]:
-    with common_session(gateway) as made:
-        yield made
-
-
-@pytest.fixture
-async def mine(common: Common) -> AsyncIterator[Api]:
-    async with common.api() as client:
-        yield client
 
 
 async def under_way(api: Api, session_id: str, prompt: str, kind: str = "agent.tool_use") -> str:

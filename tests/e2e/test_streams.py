@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from support.api import Api
-from support.common import Common, common_session, token_of
-from support.gateway import GatewayProcess
+from support.common import Common, token_of
 from support.scenario import bash, says, scripted
 from support.waiting import until
 
@@ -22,19 +21,6 @@ SEEDS = (1, 2, 3)
 UNKNOWN = "sesn_01k9x8h2m4n6p8q0r2s4t6v8w0"
 
 Event = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def common(gateway: GatewayProcess) -> Iterator[Common]:
-    with common_session(gateway) as made:
-        yield made
-
-
-@pytest.fixture
-async def mine(common: Common) -> AsyncIterator[Api]:
-    """A client of the owner of the session that this module shares."""
-    async with common.api() as client:
-        yield client
 
 
 # ---------------------------------------------------------------- helpers

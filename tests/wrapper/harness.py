@@ -36,7 +36,7 @@ CLAUDE_VERSION = "2.1.329"
 TOKEN = "the-session-token"
 ADMIN_PASSWORD = "admin"
 
-MCP_ECHO = Path(__file__).parent / "mcp_echo.py"
+MCP_ECHO = Path(__file__).parents[1] / "support" / "mcp_echo.py"
 
 T = TypeVar("T")
 

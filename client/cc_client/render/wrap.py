@@ -51,6 +51,8 @@ class Wrapper:
             gap = ""
         else:
             lead = self._indent if self._fresh else ""
+            if self._width:  # at the beginning of a line, a long word takes the room of the spaces before it
+                gap = gap[: max(0, self._width - self._column - cell_len(word))]
         self._fresh = False
         self._column += len(gap) + cell_len(word)
         return lead + gap + word

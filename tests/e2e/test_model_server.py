@@ -12,9 +12,9 @@ from support.gateway import GatewayProcess
 from support.scenario import bash, says, scripted
 
 KEY = "canary-key-of-the-operator"
-LOOK_AROUND = (
-    "env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; cat $CLAUDE_CONFIG_DIR/*.json 2>/dev/null; true"
-)
+LOOK_AROUND = "env; cat $CLAUDE_CONFIG_DIR/*.json 2>/dev/null; true"
+EVERYWHERE = f"cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'; {LOOK_AROUND}"
+"""Where nothing isolates a session it is its user, and may read what that user's gateway was started with."""
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ async def test_the_key_reaches_the_model_and_nothing_else(
     gateway = own_gateway(CC_MODEL_URL=url, CC_MODEL_KEY=KEY, CC_SCRIPTED="false", CC_UNSAFE="true").start()
     async with gateway.api() as api:
         session_id = await api.open_session()
-        turn = await api.chat(session_id, scripted(bash(LOOK_AROUND), says("{{last_tool_result}}")))
+        look = EVERYWHERE if gateway.facts["isolated"] else LOOK_AROUND
+        turn = await api.chat(session_id, scripted(bash(look), says("{{last_tool_result}}")))
         assert turn["status"] == "completed"
         assert "CLAUDE_CONFIG_DIR" in turn["result"], "positive control: it did see its environment"
         everything = str(await api.events(session_id, raw=True)) + str(turn) + str(await api.session(session_id))

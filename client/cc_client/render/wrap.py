@@ -11,6 +11,7 @@ class Wrapper:
     def __init__(self, width: int, indent: str = "  ") -> None:
         self._width = width
         self._indent = indent
+        self._room = max(2, width - len(indent))  # what a word may take before it is cut after all
         self._column = len(indent)
         self._word = ""
         self._gap = ""
@@ -24,9 +25,9 @@ class Wrapper:
                 out.append(self._place())
                 out.append(self._break() if char == "\n" else self._space())
             else:
-                self._word += char
-                if self._width and cell_len(self._word) >= self._width:
+                if self._width and cell_len(self._word + char) > self._room:
                     out.append(self._place())
+                self._word += char
         return "".join(out)
 
     def flush(self) -> str:

@@ -63,7 +63,7 @@ class Client:
         """Open a session. With `prompt`, its first turn is queued at once (`turn_id` of the answer).
 
         `workspace`: name of a persistent workspace; without, the session's files go with it. `config`: model,
-        permission_mode, system_prompt, timeout_seconds, … as in the API's `SessionConfig`.
+        permission_mode, system_prompt, setup, timeout_seconds, … as in the API's `SessionConfig`.
         """
         body = _given(prompt=prompt, title=title, config=_given(**config or {}) or None, metadata=metadata)
         if workspace is not None:

@@ -2,7 +2,8 @@
 
 Types and fields of that API keep its names and shapes (source: the events of the Python SDK `anthropic` 2.11.0,
 beta `managed-agents-2026-04-01`). What we know beyond it stands beside as fields of our own, and only where it has
-no word at all is a type ours (`turn.*`, `child.*`, `interaction.*`, some `session.status_*`, `cli.event`).
+no word at all is a type ours (`turn.*`, `child.*`, `interaction.*`, some `session.status_*`, `session.setup_*`,
+`cli.event`).
 
 An event is a *body* (its type and fields, as one of the classes below) in an *envelope* (`Envelope`), flat in one
 JSON object. The wrapper mints bodies and their ids; the gateway alone numbers them and so makes them a record.
@@ -183,6 +184,23 @@ class SessionError(Body):
     error: ErrorDetail
 
 
+class SetupOutput(Body):
+    """A piece of what the setup script writes, stdout and stderr in one. One piece after another, they are the whole."""
+
+    type: Literal["session.setup_output"] = "session.setup_output"
+    text: Message
+
+
+class SetupCompleted(Body):
+    """The setup script has ended."""
+
+    type: Literal["session.setup_completed"] = "session.setup_completed"
+    exit_code: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None, description="All but 0 fail the session. Absent where a signal or the time limit ended it."
+    )
+    duration_ms: Count
+
+
 class CliEvent(Body):
     """A line of the CLI that has no meaning of its own here. Nothing that it says is dropped."""
 
@@ -304,6 +322,8 @@ AgentBody = Annotated[
     | ModelRequestEnd
     | SessionUsage
     | SessionError
+    | SetupOutput
+    | SetupCompleted
     | CliEvent,
     Field(discriminator="type"),
 ]

@@ -89,6 +89,8 @@ class Launch(_Model):
     mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
     skills: list[Skill] = Field(default_factory=list)
+    setup: str | None = Field(None, description="Text of a shell script that runs before `claude` is started.")
+    setup_seconds: float = 600.0
     beat_seconds: float = 2.0
     mcp_connect_seconds: float = 30.0
     max_line_bytes: int = 32 * 1024 * 1024

@@ -162,6 +162,22 @@ def test_run_reads_a_prompt_from_standard_input_and_passes_the_settings_on(stub:
     assert body == {"prompt": "from a pipe\n", "title": "T", "config": {"model": "m1", "timeout_seconds": 2}}
 
 
+def test_run_passes_a_setup_script_on_by_its_text(stub: StubGateway, tmp_path: Path) -> None:
+    script = tmp_path / "setup.sh"
+    script.write_text("echo grüß dich\n")
+    assert _call("run", "hello", "--setup", str(script)).exit_code == 0
+    body = next(body for method, path, _, body in stub.requests if (method, path) == ("POST", "/sessions"))
+    assert body["config"] == {"setup": "echo grüß dich\n"}
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_setup_script_that_cannot_be_read_is_wrong_usage(tmp_path: Path, content: bytes | None) -> None:
+    if content:
+        (tmp_path / "setup.sh").write_bytes(content)
+    result = _call("run", "hello", "--setup", str(tmp_path / "setup.sh"))
+    assert (result.exit_code, "--setup" in result.output) == (2, True)
+
+
 def test_run_as_json_prints_events_alone() -> None:
     result = CliRunner().invoke(app, ["run", "hello", "--json"])
     assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == [1, 2, 3, 4]

@@ -31,6 +31,8 @@ from client.stub_gateway import event, text
             event(1, "span.model_request_end", model_usage={"input_tokens": 12, "output_tokens": 3}),
         ),
         ("system/init", event(1, "cli.event", name="system/init", line={})),
+        ("one two", event(1, "session.setup_output", text="one\ntwo\n")),
+        ("the setup script is done (1.0 s)", event(1, "session.setup_completed", exit_code=0, duration_ms=1000)),
         ('{"incarnation": 1, "attempt": 1}', event(1, "turn.started", incarnation=1, attempt=1)),
         ('{"anything": 1}', event(1, "turn.of_tomorrow", anything=1)),
         ("", event(1, "session.status_running")),

@@ -81,6 +81,13 @@ USAGE = {"input_tokens": 1200, "output_tokens": 34, "cache_read_input_tokens": 5
                 error={"type": "billing_error", "message": "no credit", "retry_status": {"type": "exhausted"}},
             ),
         ),
+        ("  one\n  two\n", event(1, "session.setup_output", text="one\r\n10 %\rtwo\n")),
+        ("· the setup script is done (1.5 s)\n", event(1, "session.setup_completed", exit_code=0, duration_ms=1500)),
+        (
+            "✗ the setup script failed with exit code 3 (1.5 s)\n",
+            event(1, "session.setup_completed", exit_code=3, duration_ms=1500),
+        ),
+        ("✗ the setup script was ended (10 min 0 s)\n", event(1, "session.setup_completed", duration_ms=600_000)),
         ("· starting the session\n", event(1, "session.status_starting", incarnation=1)),
         ("· starting the session again\n", event(1, "session.status_starting", incarnation=2)),
         ("✗ the session failed: no claude\n", event(1, "session.status_failed", reason="no claude")),
@@ -163,6 +170,8 @@ def test_escape_sequences_are_stripped_wherever_they_hide() -> None:
         event(6, "session.error", error={"type": evil, "message": evil, "retry_status": {"type": evil}}),
         event(7, "session.status_failed", reason=evil),
         event(8, "turn.failed", error={"type": evil, "message": evil}, stop_reason=evil),
+        event(9, "session.setup_output", text=f"{evil}\n{evil}"),
+        event(10, "session.setup_completed", exit_code=0, duration_ms=1),
     ]
     assert "\x1b" not in _seen(*items)
     assert "52;c" not in _seen(*items)
@@ -180,6 +189,13 @@ def test_calls_at_once_stand_together_and_their_results_name_them() -> None:
 
 def test_the_work_of_a_sub_agent_is_indented() -> None:
     assert _seen(_call(1, "Read", {"file_path": "x"}, parent_tool_use_id="sevt_p")) == "  ⏺ Read  x\n"
+
+
+def test_the_lines_of_a_setup_script_stay_whole_and_stand_together() -> None:
+    output = [event(n, "session.setup_output", text=piece) for n, piece in enumerate(["one\ntw", "o\n", "thr", "ee"])]
+    done = event(9, "session.setup_completed", exit_code=0, duration_ms=100)
+    seen = _seen(event(1, "session.status_starting", incarnation=1), *output, done)
+    assert seen == "· starting the session\n  one\n  two\n  three\n· the setup script is done (0.1 s)\n"
 
 
 def test_something_else_in_mid_text_gets_a_line_of_its_own() -> None:

@@ -9,6 +9,7 @@
       reporter    entries for the outbox
     translate/    lines of the CLI into events of the protocol (pure)
     claude/       the process: command line, pipes, control requests, identity, orphans
+    setup/        the user's script that runs before it
     configure/    what is generated for it before it starts
     forwarder/    127.0.0.1 to the gateway's socket, with the token
     wire/         Redis: the outbox, the previews, the commands

@@ -12,8 +12,7 @@ import sys
 from typing import Final
 
 from cc_wrapper.claude.reaper import Reaper
-from cc_wrapper.configure.apply import configure
-from cc_wrapper.errors import ConfigurationError, FatalError
+from cc_wrapper.errors import ConfigurationError, WrapperError
 from cc_wrapper.forwarder.server import Forwarder
 from cc_wrapper.launch import Run, read_run
 from cc_wrapper.logs import configure_logging
@@ -85,9 +84,9 @@ def _verdict(session: Session, running: "asyncio.Task[None]", links: "list[async
             log.warning("no more redis", extra={"reason": type(error).__name__})
             return (OK if isinstance(error, ReplacedError) else LOST), 0.0
         if error is not None:
-            code, message = (error.code, error.message) if isinstance(error, FatalError) else ("internal", repr(error))
-            log.error("fatal", extra={"code": code}, exc_info=None if isinstance(error, FatalError) else error)
-            session.fatal(code, message)
+            told = error if isinstance(error, WrapperError) else WrapperError("internal", repr(error))
+            log.error("fatal", extra={"code": told.code}, exc_info=None if told is error else error)
+            session.fatal(told.code, told.message)
             return FATAL, _FATAL_FLUSH_SECONDS
     log.info("asked to stop")
     return OK, _FLUSH_SECONDS
@@ -105,7 +104,6 @@ def main() -> int:
     try:
         run = read_run(os.environ)
         configure_logging(session_id=run.launch.session_id, incarnation=run.launch.incarnation)
-        configure(run.launch)
     except ConfigurationError as error:
         print(f"cc_wrapper: {error.message}", file=sys.stderr)
         return BAD_CONFIGURATION

@@ -167,6 +167,8 @@ def why_it_ended(process: Process) -> str:
 def _how_it_ended(process: Process) -> str:
     if process.alive:
         return "closed its output"
+    if limit := process.out_of_memory:
+        return f"was killed because memory ran out (limit {limit / 2**20:.0f} MiB)"
     code = process.exited.result()
     return f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
 

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from cc_protocol.events import ErrorDetail, RetryStatus, SessionError
+from cc_protocol.events import ErrorDetail, RetryStatus, SessionError, SetupCompleted, SetupOutput
 from cc_protocol.ids import EVENT, new_id
 from cc_protocol.outbox import Claim, Fatal, Lines, Ready
 from cc_wrapper.translate.meaning import RunError
@@ -36,6 +36,13 @@ class Reporter:
             mcp_server_name=mcp_server_name,
         )
         self.lines([Claim(id=new_id(EVENT), body=SessionError(error=detail))], None, turn_id)
+
+    def setup_output(self, text: str) -> None:
+        self.lines([Claim(id=new_id(EVENT), body=SetupOutput(text=text))], None, None)
+
+    def setup_completed(self, exit_code: int | None, seconds: float) -> None:
+        body = SetupCompleted(exit_code=exit_code, duration_ms=round(seconds * 1000))
+        self.lines([Claim(id=new_id(EVENT), body=body)], None, None)
 
     def ready(self, version: str, *, resumed: bool) -> None:
         self._outbox.put(lambda n: Ready(n=n, cli_version=version, resumed=resumed))

@@ -17,11 +17,13 @@ from cc_wrapper.chooser import Chooser
 from cc_wrapper.claude.command import Choices, Endpoint
 from cc_wrapper.claude.identity import Identity
 from cc_wrapper.claude.reaper import Reaper
+from cc_wrapper.configure.apply import configure
 from cc_wrapper.errors import ControlError, FatalError
 from cc_wrapper.interrupter import Interrupter
 from cc_wrapper.launch import Run
 from cc_wrapper.life import Life, installed_version, why_it_ended
 from cc_wrapper.reporter import Reporter
+from cc_wrapper.setup.script import Setup
 from cc_wrapper.translate.meaning import Meaning, RunError
 from cc_wrapper.turns import Turns, prompt_line
 from cc_wrapper.wire.outbox import Outbox
@@ -44,6 +46,7 @@ class Session:
         self._turns = Turns(launch.incarnation, self._reporter, on_end=self._next)
         self._identity = Identity(launch.session_id, launch.claude_dir)
         self._chooser = Chooser(launch, self._reporter)
+        self._setup = Setup(launch, reaper, self._reporter)
         self._life: Life | None = None
         self._last_end = ""
         self._ready = False
@@ -135,8 +138,10 @@ class Session:
     # ------------------------------------------------------------ one `claude` after another
 
     async def run(self) -> None:
-        """Keep a `claude` running until told to stop; raises `FatalError` when it cannot be kept."""
+        """Keep a `claude` running until told to stop; raises `WrapperError` when it cannot be kept."""
         await self._check_version()
+        await self._setup.run()
+        configure(self._launch)  # not before: a script may well fill the workspace
         deaths = 0
         while not self._stopping:
             finished = self._turns.finished
@@ -200,7 +205,7 @@ class Session:
         was_ready, self._ready, self._life = self._ready, False, None
         life.process.kill()
         await life.process.gone_within(2)
-        await self._reaper.kill_descendants(patience=2)
+        await self._reaper.kill_descendants(patience=2, but=self._setup.left)
         await life.process.close()
         why = self._last_end = why_it_ended(life.process)
         log.info("claude ended", extra={"code": life.process.exited.result() if not life.process.alive else None})
@@ -221,6 +226,7 @@ class Session:
         """The ladder: interrupt, end of input, SIGINT, SIGKILL. Bounded; what runs ends interrupted."""
         self._stopping = True
         self._turns.drop_all(why)
+        await self._setup.stop()
         life, turn = self._life, self._turns.current
         if life is None:
             return

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
 import typer
@@ -41,6 +42,14 @@ def _mode(value: str | None) -> str | None:
     return value
 
 
+def _text(path: Path | None) -> str | None:
+    """The script's text."""
+    try:
+        return path.read_text(encoding="utf-8") if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot be read: {error}", param_hint="--setup") from None
+
+
 SessionArg = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or the beginning or end of it.")]
 Model = Annotated[str | None, typer.Option(help="Model of the session. Default: the gateway's.")]
 Workspace = Annotated[str | None, typer.Option(metavar="ID", help="Persistent workspace by this name.")]
@@ -48,6 +57,9 @@ Mode = Annotated[
     str | None, typer.Option(metavar="MODE", callback=_mode, help=f"What the agent may do unasked: {', '.join(MODES)}.")
 ]
 Title = Annotated[str | None, typer.Option(help="Title of the session.")]
+Setup = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Shell script that runs in the session before the agent starts.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 
@@ -82,6 +94,15 @@ def scripted_model(context: typer.Context) -> None:
     _gateway("scripted-model", context)
 
 
+@app.command(epilog="Example: cc-docker doctor --json", **_PASS_ON)
+def doctor(context: typer.Context) -> None:
+    """Look whether sessions can run here.
+
+    It says what is wrong and the command that mends it, and changes nothing.
+    """
+    _gateway("doctor", context)
+
+
 # ---------------------------------------------------------------- prompts
 
 
@@ -93,6 +114,7 @@ def run(
     workspace: Workspace = None,
     permission_mode: Mode = None,
     title: Title = None,
+    setup: Setup = None,
     timeout: Annotated[
         float | None, typer.Option(min=1, max=86_400, metavar="SECONDS", help="Interrupt the turn after this long.")
     ] = None,
@@ -114,7 +136,7 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
-    opening = Opening(model, workspace, permission_mode, title, timeout)
+    opening = Opening(model, workspace, permission_mode, title, timeout, _text(setup))
     execute(Run(RunOptions(text, opening, once, as_json, port, unsafe, scripted))())
 
 
@@ -128,12 +150,13 @@ def chat(
     workspace: Workspace = None,
     permission_mode: Mode = None,
     title: Title = None,
+    setup: Setup = None,
 ) -> None:
     """Talk with an agent, prompt by prompt.
 
     Ctrl-C interrupts the agent, Ctrl-D or /exit leaves; other slash commands go to the agent.
     """
-    opening = Opening(model, workspace, permission_mode, title)
+    opening = Opening(model, workspace, permission_mode, title, setup=_text(setup))
     if session and (new or opening != Opening()):
         raise typer.BadParameter("--new, --model, … are for a new session", param_hint="SESSION")
     Chat(ChatOptions(session, new or opening != Opening(), opening)).run()

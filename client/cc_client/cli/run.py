@@ -33,6 +33,7 @@ class Opening:
     permission_mode: str | None = None
     title: str | None = None
     timeout: float | None = None
+    setup: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def config_of(opening: Opening) -> dict[str, object]:
         "model": opening.model,
         "permission_mode": opening.permission_mode,
         "timeout_seconds": math.ceil(opening.timeout) if opening.timeout is not None else None,
+        "setup": opening.setup,
     }
 
 

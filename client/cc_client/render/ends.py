@@ -89,6 +89,8 @@ def status_line(data: Mapping[str, Any]) -> Line | None:
     if kind == "session.status_starting":
         again = data.get("incarnation", 1) != 1
         return ("· starting the session again" if again else "· starting the session"), "dim"
+    if kind == "session.setup_completed":
+        return _setup_end(data)
     if kind == "session.status_failed":
         return f"✗ the session failed: {reason}", "bold red"
     if kind == "session.status_stopped":
@@ -106,6 +108,14 @@ def status_line(data: Mapping[str, Any]) -> Line | None:
     if kind == "agent.thread_context_compacted":
         return _compacted(data), "dim"
     return None
+
+
+def _setup_end(data: Mapping[str, Any]) -> Line:
+    code, took = data.get("exit_code"), seconds(data.get("duration_ms"))
+    after = f" ({took})" if took else ""
+    if code == 0:
+        return f"· the setup script is done{after}", "dim"
+    return "✗ the setup script " + ("was ended" if code is None else f"failed with exit code {code}") + after, "red"
 
 
 def _compacted(data: Mapping[str, Any]) -> str:

@@ -64,6 +64,8 @@ def _quiet(kind: str, data: Mapping[str, Any]) -> str:
         return tokens(data.get("model_usage")) + (" (cut off)" if data.get("is_error") else "")
     if kind == "cli.event":
         return one_line(str(data.get("name", "")))
+    if kind == "session.setup_output":
+        return one_line(str(data.get("text") or ""))
     if kind == "session.status_idle":
         reason = data.get("stop_reason") or {}
         return one_line(" ".join(str(part) for part in (reason.get("type"), reason.get("detail")) if part))

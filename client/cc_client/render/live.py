@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from cc_client.models import Event, Preview
-from cc_client.render.clean import one_line
+from cc_client.render.clean import clean, one_line
 from cc_client.render.ends import Line, error_line, status_line, turn_end
 from cc_client.render.stream import Streamed, whole
 from cc_client.render.values import about, plural, text_of
@@ -46,6 +46,7 @@ class LiveView:
         self._requests = 0
         self._context: Mapping[str, Any] | None = None
         self._told: str | None = None
+        self._unfinished = ""  # a line of the setup script whose end has not come yet
 
     def take(self, item: Event | Preview) -> list[Line]:
         """What this event or preview adds to the screen."""
@@ -158,6 +159,14 @@ class LiveView:
     def _room(self, taken: int) -> int:
         return max(20, (self._width or _UNBOUNDED) - taken)
 
+    # ------------------------------------------------------------ the setup script
+
+    def _setup_output(self, text: str) -> list[Line]:
+        """The lines that end in this piece."""
+        *lines, self._unfinished = (self._unfinished + text).replace("\r\n", "\n").split("\n")
+        shown = [self._cut(clean(line.rpartition("\r")[2]).expandtabs(4).rstrip(), 2) for line in lines]
+        return [*self._gap("notice"), ("".join(f"  {line}\n" for line in shown), "dim")] if shown else []
+
     # ------------------------------------------------------------ the rest
 
     def _end(self, data: Mapping[str, Any]) -> list[Line]:
@@ -174,6 +183,13 @@ class LiveView:
         return out
 
     def _other(self, kind: str, event: Event) -> list[Line]:
+        data = event.data
+        if kind == "session.setup_output":
+            return self._setup_output(str(data.get("text") or ""))
+        rest = self._setup_output("\n") if self._unfinished else []
+        return [*rest, *self._quiet(kind, event)]
+
+    def _quiet(self, kind: str, event: Event) -> list[Line]:
         data = event.data
         if kind == "user.message":
             return self._prompt(data, typed=event.turn_id in self._own)

@@ -83,6 +83,16 @@ def _permissions(launch: Launch, mode: str) -> list[str]:
 
 def environment(launch: Launch, endpoint: Endpoint, inherited: Mapping[str, str]) -> dict[str, str]:
     """Little is inherited, the session's own variables come on top of it, and ours stand above all."""
+    return _shared(launch, inherited) | _own(launch, endpoint)
+
+
+def setup_environment(launch: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What the agent's tools find, too, but for all that has to do with the model: a script has no business with it."""
+    env = {name: value for name, value in _shared(launch, inherited).items() if not name.startswith("ANTHROPIC_")}
+    return env | {"CLAUDE_CONFIG_DIR": launch.claude_dir}
+
+
+def _shared(launch: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
     env = {name: inherited.get(name) or default for name, default in _INHERITED.items()}
     env["HOME"] = env["HOME"] or launch.claude_dir
     env["MCP_TIMEOUT"] = str(int(launch.mcp_connect_seconds * 1000))
@@ -90,7 +100,7 @@ def environment(launch: Launch, endpoint: Endpoint, inherited: Mapping[str, str]
     for name in ("NO_PROXY", "no_proxy"):
         env[name] = ",".join(filter(None, [launch.env.get(name), _LOCAL]))
     env.pop("IS_SANDBOX", None)
-    return env | _own(launch, endpoint)
+    return env
 
 
 def _own(launch: Launch, endpoint: Endpoint) -> dict[str, str]:

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import IO, Any, Final, Self
 
+from cc_wrapper.claude.memory import limit_and_kills
 from cc_wrapper.claude.reaper import Reaper, die_with_parent
 from cc_wrapper.errors import FatalError
 
@@ -34,6 +35,7 @@ class Process:
         self._stdin: asyncio.StreamWriter | None = None
         self._stderr_task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
+        self._kills_before = limit_and_kills()[1]
 
     @classmethod
     async def start(cls, argv: Sequence[str], env: Mapping[str, str], cwd: str, reaper: Reaper) -> Self:
@@ -77,6 +79,13 @@ class Process:
     @property
     def stderr_tail(self) -> str:
         return self._stderr_tail.decode("utf-8", "replace").strip()
+
+    @property
+    def out_of_memory(self) -> int | None:
+        """The limit in bytes, where the kernel killed for want of memory and this process was killed."""
+        limit, kills = limit_and_kills()
+        killed = self.exited.done() and self.exited.result() == -signal.SIGKILL
+        return limit if killed and kills > self._kills_before else None
 
     async def write_line(self, line: bytes) -> None:
         """Write one line whole; raises ConnectionError if the process does not take it any more."""

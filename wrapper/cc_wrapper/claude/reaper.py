@@ -11,8 +11,9 @@ import ctypes
 import logging
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -38,6 +39,13 @@ def die_with_parent() -> None:
     """Called in the child between fork and exec: a `claude` without a wrapper has nobody to report to."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Living(NamedTuple):
+    """A process that runs; its birth (in clock ticks) tells it from a later one with the same pid."""
+
+    pid: int
+    birth: int
 
 
 class Reaper:
@@ -69,33 +77,39 @@ class Reaper:
             if future is not None and not future.done():
                 future.set_result(os.waitstatus_to_exitcode(status))
 
-    async def kill_descendants(self, patience: float) -> int:
-        """Kill all that descends from this process until nothing is left; the number that would not die in time."""
-        left = descendants(os.getpid())
+    async def kill_descendants(self, patience: float, *, but: Collection[Living] = ()) -> int:
+        """Kill all that descends from this process until nothing is left; the number that would not die in time.
+
+        Those in `but`, and what descends from them, live on.
+        """
+        left = descendants(os.getpid(), but)
         deadline = asyncio.get_running_loop().time() + patience
         while left and asyncio.get_running_loop().time() < deadline:
-            for pid in left:
+            for process in left:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(process.pid, signal.SIGKILL)
             await asyncio.sleep(0.01)
             self.reap()
-            left = descendants(os.getpid())
+            left = descendants(os.getpid(), but)
         if left:
             log.error("descendants survive", extra={"count": len(left)})
         return len(left)
 
 
-def descendants(root: int) -> list[int]:
-    """The processes below `root`, by /proc; zombies among them, which are not ours to reap, are left out."""
-    children: dict[int, list[int]] = {}
+def descendants(root: int, but: Collection[Living] = ()) -> list[Living]:
+    """The processes below `root`, by /proc; zombies among them, which are not ours to reap, are left out.
+
+    So are those in `but` with all that is below them.
+    """
+    children: dict[int, list[Living]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.name))
-    found: list[int] = []
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(Living(int(entry.name), int(fields[19])))
+    found: list[Living] = []
     layer = children.get(root, [])
-    while layer:
+    while layer := [process for process in layer if process not in but]:
         found += layer
-        layer = [child for pid in layer for child in children.get(pid, [])]
+        layer = [child for process in layer for child in children.get(process.pid, [])]
     return found

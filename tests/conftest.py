@@ -2,14 +2,20 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from support import postgres as postgresql
 from support.api import Api
 from support.gateway import GatewayProcess
+from support.postgres import PostgresServer
+from support.stack import FULL, stack
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +35,18 @@ def gateway(short_dir: Path) -> Iterator[GatewayProcess]:
     process.close()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that all tests share which leave it running: each takes a database of its own."""
+    if not postgresql.binaries():
+        pytest.skip(postgresql.MISSING)
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
 @pytest.fixture
 async def api(gateway: GatewayProcess) -> AsyncIterator[Api]:
     async with gateway.api() as client:
@@ -41,6 +59,24 @@ async def _delete_all(client: Api) -> None:
     answer = await client.get("sessions", params={"limit": 200})
     for session in answer.json()["data"]:
         await client.delete(f"sessions/{session['session_id']}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_stack(request: pytest.FixtureRequest) -> None:
+    """Where the tests run on the full stack: its image, and its database server."""
+    if FULL:
+        request.getfixturevalue("session_image")
+        stack.postgres = request.getfixturevalue("postgres")
+
+
+@pytest.fixture(scope="session")
+def session_image() -> str:
+    """The image of sessions, built where it is missing."""
+    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("no Docker engine that we may use (apt-get install docker.io)")
+    build = subprocess.run([CHECKOUT / "scripts/build-container.sh"], stdout=subprocess.PIPE, text=True, timeout=1800)
+    assert build.returncode == 0, "the session image could not be built: see above"
+    return build.stdout.strip()
 
 
 @pytest.fixture
@@ -56,6 +92,13 @@ def own_gateway(short_dir: Path) -> Iterator[Callable[..., GatewayProcess]]:
     yield make
     for process in made:
         process.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about the other stack alone is not part of a run."""
+    left_out = [item for item in items if item.get_closest_marker("embedded" if FULL else "full")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -55,19 +55,20 @@ class Client:
         *,
         prompt: str | None = None,
         title: str | None = None,
-        workspace: str | None = None,
+        workspace: str | Json | None = None,
         config: Json | None = None,
         metadata: Json | None = None,
         idempotency_key: str | None = None,
     ) -> Session:
         """Open a session. With `prompt`, its first turn is queued at once (`turn_id` of the answer).
 
-        `workspace`: name of a persistent workspace; without, the session's files go with it. `config`: model,
+        `workspace`: name of a persistent one, or as in the API (`{"type": "git", "git_repo": …}`); without, the
+        session's files go with it. `config`: model,
         permission_mode, system_prompt, setup, timeout_seconds, … as in the API's `SessionConfig`.
         """
         body = _given(prompt=prompt, title=title, config=_given(**config or {}) or None, metadata=metadata)
         if workspace is not None:
-            body["workspace"] = {"type": "persistent", "id": workspace}
+            body["workspace"] = {"type": "persistent", "id": workspace} if isinstance(workspace, str) else workspace
         return Session.model_validate(await self._http.json("POST", f"{API}/sessions", body=body, key=idempotency_key))
 
     async def sessions(
@@ -107,6 +108,10 @@ class Client:
     async def stop_session(self, session_id: str) -> Session:
         """Stop the session; workspace and conversation are kept, and a prompt starts it again."""
         return Session.model_validate(await self._http.json("POST", _path(session_id, "stop"), wait=60.0))
+
+    async def logs(self, session_id: str, *, tail: int = 200) -> str:
+        """The last lines that the session's wrapper wrote: for whoever looks for the cause of a failure."""
+        return await self._http.text(_path(session_id, "logs"), query={"tail": tail})
 
     async def interrupt(self, session_id: str, turn_id: str | None = None) -> str | None:
         """Interrupt this turn, or the one that runs. Answers with the turn that is meant; None where none runs."""

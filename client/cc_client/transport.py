@@ -59,9 +59,13 @@ class Transport:
         answer, tries = await self._answer(request)
         if answer.status_code == 404 and method == "DELETE" and tries > 1:
             return None  # an earlier try, whose answer was lost, has done it
-        if answer.is_error:
-            raise api_error(answer.status_code, answer.content, answer.headers.get("Retry-After"))
-        return _parsed(answer)
+        return _parsed(_good(answer))
+
+    async def text(self, path: str, *, query: dict[str, Any] | None = None) -> str:
+        """The text of an answer that is not JSON. Raises as `json` does."""
+        timeout = httpx.Timeout(self._timeout, connect=10.0)
+        request = self._http.build_request("GET", self.url + path, params=query, timeout=timeout)
+        return _good((await self._answer(request))[0]).text
 
     async def _answer(self, request: httpx.Request) -> tuple[httpx.Response, int]:
         wait = _FIRST_WAIT
@@ -87,6 +91,12 @@ class Transport:
 
 def _asked_wait(answer: httpx.Response) -> float | None:
     return api_error(answer.status_code, answer.content, answer.headers.get("Retry-After")).retry_after
+
+
+def _good(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise api_error(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+    return answer
 
 
 def _parsed(answer: httpx.Response) -> Any:

@@ -18,9 +18,9 @@ from cc_gateway.api.deps import Services
 from cc_gateway.api.middleware import RequestMiddleware
 from cc_gateway.auth import Tokens, load_secret
 from cc_gateway.data_lock import DataLock
-from cc_gateway.drivers.base import DriverError, SessionDriver
-from cc_gateway.drivers.claude import CLAUDE_VERSION, claude_binary, require_version
-from cc_gateway.drivers.process import ProcessDriver
+from cc_gateway.drivers.base import SessionDriver
+from cc_gateway.drivers.choose import open_driver
+from cc_gateway.drivers.claude import CLAUDE_VERSION
 from cc_gateway.errors import StartupError
 from cc_gateway.internal import HttpSocket, SessionDoors
 from cc_gateway.loops.reconciler import Reconciler
@@ -31,6 +31,7 @@ from cc_gateway.model_proxy.upstream import Upstream, choose_upstream
 from cc_gateway.redis.bus import Bus
 from cc_gateway.redis.embedded import EmbeddedRedis
 from cc_gateway.redis.endpoint import RedisEndpoint
+from cc_gateway.services.cloning import Cloning
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.folders import Layout
 from cc_gateway.services.incarnations import Incarnations
@@ -73,14 +74,15 @@ class Gateway:
         database = await self._open_database(stack)
         bus = await self._open_redis(stack)
         self.upstream = await self._open_model(stack)
-        self.driver = self._make_driver()
+        self.driver = await open_driver(settings, self.layout.logs)
+        stack.push_async_callback(self.driver.close)
         policy = self._policy()
         recorder = Recorder(database, bus)
         feed = Feed(database, bus, queue_size=settings.limits.listener_queue)
         await feed.open()
         stack.push_async_callback(feed.close)
         turn_service = TurnService(database, recorder, feed, settings.limits)
-        session_service = SessionService(database, recorder, turn_service, feed, policy, settings.limits)
+        session_service = SessionService(database, recorder, turn_service, feed, policy, self.driver, settings.limits)
         doors = await self._open_doors(stack, database, bus)
         await self._run_sessions(stack, recorder, bus, doors, policy, turn_service)
         self.services = Services(
@@ -97,7 +99,7 @@ class Gateway:
 
     async def _open_database(self, stack: AsyncExitStack) -> Database:
         url = self.settings.store.database_url or sqlite_url(self.settings.data_dir / "cc-docker.sqlite3")
-        database = Database(url)
+        database = Database(url, self.settings.store)
         stack.push_async_callback(database.close)
         await database.open()
         return database
@@ -151,32 +153,17 @@ class Gateway:
         stack.push_async_callback(doors.close_all)
         return doors
 
-    def _make_driver(self) -> SessionDriver:
-        settings = self.settings
-        try:
-            return ProcessDriver(
-                deployment=settings.server.deployment,
-                data_dir=settings.data_dir,
-                logs=self.layout.logs,
-                bubblewrap=settings.driver.bubblewrap,
-            )
-        except DriverError as error:
-            raise StartupError(error.message, code=error.code) from error
-
     def _policy(self) -> LaunchPolicy:
         settings = self.settings
-        try:
-            binary = claude_binary(settings.driver.claude_binary)
-            require_version(binary)
-        except DriverError as error:
-            raise StartupError(error.message, code=error.code) from error
         return LaunchPolicy(
             driver=self.driver.name,
-            claude_binary=binary,
+            claude_binary=self.driver.claude_binary,
             claude_version=CLAUDE_VERSION,
+            images=frozenset(settings.driver.session_images) if self.driver.takes_images else None,
             may_bypass=self.driver.isolated or self.upstream.scripted or settings.driver.unsafe,
             default_model=settings.model.default_model,
             skills_dir=settings.driver.skills_dir,
+            setup_seconds=settings.driver.setup_timeout,
             max_event_bytes=settings.limits.max_event_bytes,
         )
 
@@ -192,16 +179,20 @@ class Gateway:
         """Start the loops, and wire their wakes."""
         settings = self.settings
         relays = Relays(recorder.database, bus, settings.limits.max_event_bytes)
-        lifecycle = Lifecycle(recorder, bus, self.driver, doors, self.layout, policy, self.tokens, settings.driver)
+        cloning = Cloning(self.driver, self.layout, settings.driver.clone_timeout)
+        lifecycle = Lifecycle(
+            recorder, bus, self.driver, doors, self.layout, policy, self.tokens, cloning, settings.driver
+        )
         reconciler = Reconciler(
             recorder, bus, self.driver, lifecycle, relays, turn_service, settings.driver, settings.limits
         )
-        recorder.wake = relays.wake = reconciler.wake
+        recorder.wake = relays.wake = cloning.wake = reconciler.wake
         task = asyncio.create_task(reconciler.run(), name="reconciler")
 
         async def stop() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await cloning.close()
             if settings.driver.keep_sessions:
                 await reconciler.close()
             else:

@@ -142,7 +142,7 @@ class Tokens:
             raise Unauthenticated("the token was issued in the future", code="invalid_token")
         for name in ("iss", "sub", "jti"):
             value = claims.get(name)
-            if not isinstance(value, str) or not 0 < len(value) <= 255:
+            if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
                 raise Unauthenticated(f"the token's {name} is missing or no text", code="invalid_token")
         if claims.get("aud") != audience:
             raise Unauthenticated("the token is for another audience", code="invalid_token")

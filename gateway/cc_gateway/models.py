@@ -56,11 +56,9 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 NOT_BUILT_YET: Final = {
     "budget_usd": "budgets",
     "children": "child sessions",
-    "image": "session images",
     "models": "model allow-lists",
     "network": "network policies",
     "secrets": "secrets",
-    "setup": "setup scripts",
 }
 """Fields of a session's config that are planned: named here, so that nobody believes that they have an effect."""
 
@@ -116,6 +114,21 @@ class SessionConfig(BaseModel):
         None, ge=1, le=604_800, description="Rest after which the session falls asleep."
     )
     max_turns: int | None = Field(None, ge=1, le=10_000, description="Model requests that one turn may take.")
+    setup: str | None = Field(
+        None,
+        min_length=1,
+        max_length=65_536,
+        pattern=r"^[^\x00]*$",
+        description="Text of a shell script (bash) that runs in the workspace whenever the session gets a place to run, before"
+        " the agent starts. The session fails where it does not end with 0.",
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+        description="Container image of the session, one of those that the operator allows. Default: the deployment's.",
+    )
 
     _planned = model_validator(mode="before")(staticmethod(not_built_yet))
 
@@ -128,17 +141,32 @@ class SessionConfig(BaseModel):
 
 
 class Workspace(BaseModel):
-    """Where a session's files live: `ephemeral` goes with the session, `persistent` is kept under its `id`."""
+    """Where a session's files live: `ephemeral` and `git` go with the session, `persistent` is kept under its `id`.
+
+    `git` begins with a clone of `git_repo`, the others with nothing.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Literal["ephemeral", "persistent"] = "ephemeral"
+    type: Literal["ephemeral", "persistent", "git"] = "ephemeral"
     id: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Name of a persistent workspace.")
+    git_repo: str | None = Field(
+        None,
+        max_length=2048,
+        pattern=r"^https?://[^\s/?#@]+/[^\s]*$",
+        description="Address of a repository, without password.",
+    )
+    git_branch: str | None = Field(
+        None,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/+#-]*$",
+        description="Branch or tag. Default: the repository's own.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _planned(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("type") in ("git", "inherit", "clone"):
+        if isinstance(values, dict) and values.get("type") in ("inherit", "clone"):
             raise PydanticCustomError(
                 "not_supported_yet", "`{type}` workspaces are not built yet in this version", {"type": values["type"]}
             )
@@ -147,7 +175,11 @@ class Workspace(BaseModel):
     @model_validator(mode="after")
     def _id_where_it_means_something(self) -> "Workspace":
         if (self.type == "persistent") != (self.id is not None):
-            raise ValueError("a persistent workspace needs an `id`, an ephemeral one has none")
+            raise ValueError("a persistent workspace needs an `id`, others have none")
+        if (self.type == "git") != (self.git_repo is not None):
+            raise ValueError("a git workspace needs a `git_repo`, others have none")
+        if self.git_branch is not None and self.git_repo is None:
+            raise ValueError("`git_branch` needs a `git_repo`")
         return self
 
 

@@ -3,14 +3,15 @@
 Each class is one subject; `docs/configuration.md` is generated from them (`python -m cc_gateway docs configuration`).
 """
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cc_gateway.errors import StartupError
 
@@ -68,8 +69,26 @@ class StoreSettings(_Section):
 
     database_url: str | None = Field(
         None,
-        description="SQLAlchemy URL (`postgresql+asyncpg://…`, `sqlite+aiosqlite:///…`). Default: SQLite in the"
-        " data folder.",
+        repr=False,
+        description="`postgresql+asyncpg://USER:PASSWORD@HOST:5432/DATABASE` (PostgreSQL >= 15; `?sslmode=…` and other options"
+        " as libpq has them) or `sqlite+aiosqlite:////FOLDER/FILE`. Default: SQLite in the data folder.",
+    )
+    database_pool_size: int = Field(10, ge=1, le=1000, description="Connections to PostgreSQL that are kept open.")
+    database_max_overflow: int = Field(
+        10, ge=0, le=1000, description="Connections to PostgreSQL beyond these that may be opened for a while."
+    )
+    database_pool_timeout: float = Field(
+        5.0, gt=0, le=300, description="Longest wait for one of these connections, in seconds; then requests get 503."
+    )
+    database_connect_timeout: float = Field(
+        5.0, gt=0, le=300, description="Longest connect to PostgreSQL, login included, in seconds."
+    )
+    database_command_timeout: float = Field(
+        10.0,
+        ge=1,
+        le=300,
+        description="Longest statement on PostgreSQL, in seconds: the server ends it then (`statement_timeout`), and a server"
+        " that does not answer counts as away.",
     )
 
 
@@ -108,7 +127,36 @@ class ModelSettings(_Section):
 class DriverSettings(_Section):
     """Where sessions run."""
 
-    driver: Literal["process"] = Field("process", description="How a session gets a place to run.")
+    driver: Literal["auto", "docker", "process"] = Field(
+        "auto",
+        description="How a session gets a place to run: `docker`, `process`, or `auto`: Docker where an engine answers that"
+        " has the session image, else processes.",
+    )
+    docker_url: str | None = Field(
+        None,
+        description="Address of the Docker engine (`unix://…`, `tcp://…`). Default: as the `docker` command finds it.",
+    )
+    session_image: str | None = Field(
+        None, description="Image of sessions that name none. Default: the one that belongs to this checkout."
+    )
+    session_images: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Further images that a session may name (`config.image`), with commas between.",
+    )
+    session_memory: ByteSize = Field(
+        ByteSize(2 * 1024**3), ge=64 * 1024**2, description="Memory of one session's container, such as `2GiB`."
+    )
+    session_cpus: float = Field(2.0, gt=0, le=1024, description="CPUs of one session's container; may be a fraction.")
+    session_pids: int = Field(512, ge=16, description="Processes and threads of one session's container.")
+    session_files: int = Field(16_384, ge=256, description="Files that a process of a container may have open.")
+    session_tmp: ByteSize = Field(
+        ByteSize(1024**3),
+        ge=1024**2,
+        description="Size of `/tmp` and of the home each; what is in them counts as memory.",
+    )
+    container_runtime: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+$", description="Container runtime, such as `runsc`. Default: the engine's own."
+    )
     unsafe: bool = Field(
         False, description="Let a real model run unlisted commands although nothing isolates it (process driver)."
     )
@@ -119,13 +167,23 @@ class DriverSettings(_Section):
         None, description="The `claude` binary. Default: the pinned one of our packages."
     )
     skills_dir: Path | None = Field(None, description="Folder of the skills that sessions may name (`NAME/SKILL.md`).")
+    clone_timeout: float = Field(600.0, gt=0, description="Longest clone of a git workspace, in seconds.")
+    clone_network: str = Field("bridge", description="Network of the container in which a repository is cloned.")
     start_timeout: float = Field(60.0, gt=0, description="Longest start of a session, in seconds.")
+    setup_timeout: float = Field(
+        600.0, gt=0, le=86_400, description="Longest setup script of a session, in seconds: beside its start."
+    )
     stop_grace: float = Field(10.0, gt=0, description="How long a session may take to stop by itself, in seconds.")
     silence_seconds: float = Field(30.0, gt=0, description="Silence after which a wrapper counts as dead, in seconds.")
     keep_sessions: bool = Field(
         False, description="Leave sessions running when the gateway stops; the next one finds them again."
     )
     max_restarts: int = Field(3, ge=0, description="Failed starts in a row after which a session is `failed`.")
+
+    @field_validator("session_images", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class LimitSettings(_Section):
@@ -192,6 +250,11 @@ class Settings:
     @property
     def data_dir(self) -> Path:
         return self.server.data_dir.expanduser().absolute()
+
+    @property
+    def deployment_id(self) -> str:
+        """What tells this deployment's containers and processes from those of any other gateway on the machine."""
+        return f"{self.server.deployment}-{hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:8]}"
 
     def text_logs(self) -> bool:
         return self.server.log_format == "text" or (self.server.log_format == "auto" and sys.stderr.isatty())

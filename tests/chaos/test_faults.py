@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,28 +18,19 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-from websockets.exceptions import WebSocketException
 
-from support.api import ENDED, Api
+from support.api import Api
 from support.gateway import GatewayProcess
 from support.processes import all_gone, belonging_to, claude_of, of_session, running_with, wrapper_of
 from support.scenario import bash, says, scripted
 from support.waiting import until
+from support.watching import Follower, asked_of, calls, check_record
 
-Event = dict[str, Any]
 LONG = "for i in $(seq 600); do sleep 0.1; done"
-ENDS = {f"turn.{status}" for status in ENDED}
 KILL_WRAPPER = """kill -9 "$(awk '{print $4}' /proc/$PPID/stat)"; sleep 1"""
 
 
 # ---------------------------------------------------------------- helpers
-
-
-async def asked_of(api: Api, session_id: str, prompt: str) -> str:
-    """Submit a prompt and wait until its turn calls a tool."""
-    turn_id = await api.submit(session_id, prompt)
-    await api.has_event(session_id, "agent.tool_use", turn_id=turn_id)
-    return turn_id
 
 
 async def tool_of(word: str) -> None:
@@ -56,58 +46,6 @@ async def restart(gateway: GatewayProcess) -> None:
     """Start it again where it was, without stopping the test's own loop."""
     port = urlsplit(gateway.url).port
     await asyncio.to_thread(gateway.start, "--port", str(port))
-
-
-class Follower:
-    """A client that comes back with its cursor whatever happens, as our own does."""
-
-    def __init__(self, api: Api, session_id: str) -> None:
-        self._api = api
-        self._session_id = session_id
-        self._task = asyncio.create_task(self._follow())
-        self._more = asyncio.Event()
-        self.seen: list[Event] = []
-
-    async def _follow(self) -> None:
-        while True:
-            after = self.seen[-1]["seq"] if self.seen else 0
-            with contextlib.suppress(OSError, WebSocketException, TimeoutError):
-                async with self._api.socket(self._session_id, after=after) as connection:
-                    while True:
-                        one = json.loads(await connection.recv())
-                        if "seq" in one:
-                            self.seen.append(one)
-                            self._more.set()
-            await asyncio.sleep(0.05)
-
-    async def has_seen(self, enough: Callable[[list[Event]], bool], seconds: float = 60) -> None:
-        async with asyncio.timeout(seconds):
-            while not enough(self.seen):
-                self._more.clear()
-                await self._more.wait()
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-async def check_record(api: Api, session_id: str, follower: Follower | None = None) -> list[Event]:
-    """The record has no gap, each turn one end and each tool call one result; and a follower saw just that."""
-    events = await api.events(session_id)
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    assert len({event["id"] for event in events}) == len(events)
-    ends = Counter(event["turn_id"] for event in events if event["type"] in ENDS)
-    assert set(ends.values()) <= {1}, ends
-    results = Counter(event["tool_use_id"] for event in events if event["type"] == "agent.tool_result")
-    assert set(results.values()) <= {1}, results
-    if follower:
-        await follower.has_seen(lambda seen: bool(seen) and seen[-1]["seq"] >= events[-1]["seq"], 10)
-        assert follower.seen[: len(events)] == events
-    return events
-
-
-def calls(events: list[Event]) -> list[str]:
-    return [event["input"]["command"] for event in events if event["type"] == "agent.tool_use"]
 
 
 # ---------------------------------------------------------------- claude and its wrapper
@@ -183,6 +121,7 @@ async def test_a_prompt_that_kills_its_wrapper_ends_interrupted_and_the_queue_mo
     assert calls(events) == [KILL_WRAPPER]
 
 
+@pytest.mark.embedded
 async def test_without_bubblewrap_a_killed_wrapper_leaves_nothing_running(gateway_with: Any) -> None:
     with gateway_with(CC_BUBBLEWRAP="off") as gateway:
         async with gateway.api() as api:
@@ -387,7 +326,13 @@ def test_a_second_gateway_on_the_same_data_folder_is_refused_and_the_first_goes_
         ),
         ({"CC_JWT_SECRET": "short"}, ["CC_JWT_SECRET", "32 bytes"]),
         ({"CC_DATA_DIR": "/dev/null/data"}, ["CC_DATA_DIR", "/dev/null/data"]),
-        ({"CC_CLAUDE_BINARY": "/nowhere/claude"}, ["CC_CLAUDE_BINARY", "/nowhere/claude"]),
+        pytest.param(
+            {"CC_CLAUDE_BINARY": "/nowhere/claude"}, ["CC_CLAUDE_BINARY", "/nowhere/claude"], marks=pytest.mark.embedded
+        ),
+        (
+            {"CC_DRIVER": "docker", "CC_DOCKER_URL": "unix:///nowhere/docker.sock"},
+            ["/nowhere/docker.sock", "CC_DRIVER"],
+        ),
         ({"CC_SCENARIO_FILE": "/nowhere/scenario.json"}, ["/nowhere/scenario.json"]),
         ({"CC_REDIS_URL": "redis://127.0.0.1:1/0"}, ["CC_REDIS_URL"]),
         ({"CC_DATABASE_URL": "sqlite+aiosqlite:////nowhere/a/b.sqlite3"}, ["CC_DATABASE_URL"]),
@@ -422,6 +367,7 @@ def _pinned_version() -> str:
     return subprocess.check_output([binary, "--version"], text=True, timeout=30).split()[0]
 
 
+@pytest.mark.embedded
 async def test_a_claude_of_another_version_is_refused_with_both_versions_named(folder: Path) -> None:
     gateway = GatewayProcess(folder / "d", CC_CLAUDE_BINARY=str(_fake_claude(folder, "1.0.0")))
     try:
@@ -442,6 +388,7 @@ async def test_a_claude_of_another_version_is_refused_with_both_versions_named(f
     assert "claude-agent-sdk" in said
 
 
+@pytest.mark.embedded
 async def test_a_claude_that_dies_at_every_start_fails_the_session_with_its_words(folder: Path) -> None:
     fake = _fake_claude(folder, _pinned_version())
     gateway = GatewayProcess(folder / "d", CC_CLAUDE_BINARY=str(fake), CC_MAX_RESTARTS="0").start()

@@ -26,10 +26,23 @@ def _call(*arguments: str, input: str | None = None) -> Result:
 
 def test_every_command_has_a_line_of_help_and_an_example() -> None:
     listed = _call("--help").output
-    for name in ("serve", "token", "run", "chat", "sessions", "show", "messages", "events", "interrupt", "stop", "rm"):
+    for name in (
+        "serve",
+        "token",
+        "run",
+        "chat",
+        "sessions",
+        "show",
+        "messages",
+        "events",
+        "logs",
+        "interrupt",
+        "stop",
+        "rm",
+    ):
         assert f"  {name} " in listed
     assert "..." not in listed.split("Commands:")[1]
-    for name in ("run", "chat", "sessions", "show", "messages", "events", "interrupt", "stop", "rm"):
+    for name in ("run", "chat", "sessions", "show", "messages", "events", "logs", "interrupt", "stop", "rm"):
         assert f"Example: cc-docker {name}" in _call(name, "--help").output
 
 

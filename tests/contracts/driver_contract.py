@@ -5,46 +5,15 @@ where the contract is about places and not about agents; the driver starts them 
 """
 
 import os
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
-import pytest
 
-from cc_gateway.drivers.base import Folders, SessionDriver, SessionSpec
-from cc_protocol.ids import SESSION, new_id
-from cc_protocol.launch import Launch, Secrets
+from cc_gateway.drivers.base import SessionDriver, SessionSpec
 from support.waiting import until
 
 SECRET = "a-secret-of-this-session"
 MakeSpec = Callable[..., SessionSpec]
-
-
-@pytest.fixture
-def make_spec(short_dir: Path) -> MakeSpec:
-    """Makes specs; the same session id again is the same session."""
-
-    def make(session_id: str | None = None, incarnation: int = 1) -> SessionSpec:
-        session_id = session_id or new_id(SESSION)
-        root = short_dir / "drivers" / session_id
-        folders = Folders(root / "workspace", root / "claude", root / "run")
-        for folder in (folders.workspace, folders.claude, folders.run):
-            folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(__file__).parent / "played_wrapper.py", folders.workspace)  # all that a confined one can see
-        launch = Launch(
-            session_id=session_id,
-            incarnation=incarnation,
-            workspace=str(folders.workspace),
-            claude_dir=str(folders.claude),
-            claude_binary="/bin/true",
-            claude_version="0",
-            driver="test",
-        )
-        secrets = Secrets(token=SECRET, redis_username="u", redis_password=SECRET)
-        return SessionSpec(session_id, incarnation, folders, launch, secrets)
-
-    return make
 
 
 class DriverContract:
@@ -73,7 +42,7 @@ class DriverContract:
     async def test_stopping_ends_it_and_all_that_it_started(self, driver: SessionDriver, make_spec: MakeSpec) -> None:
         spec = make_spec()
         handle = await driver.start(spec)
-        await self._children_are_up(spec)
+        await children_are_up(spec)
         await driver.stop(handle, grace=5)
         assert await driver.poll(handle) is not None
         assert spec.session_id not in [s async for s, _ in driver.running()]
@@ -83,7 +52,7 @@ class DriverContract:
         spec = make_spec()
         (spec.folders.workspace / "stubborn").touch()
         handle = await driver.start(spec)
-        await self._children_are_up(spec)
+        await children_are_up(spec)
         await driver.stop(handle, grace=0.3)
         assert await driver.poll(handle) is not None
         assert not _processes_of(spec)
@@ -95,6 +64,7 @@ class DriverContract:
         await driver.stop("rubbish", grace=1)
         assert await driver.poll("rubbish") is not None
         assert await driver.logs("rubbish") == ""
+        assert await driver.logs("../rubbish") == ""
 
     async def test_how_it_ended_is_told(self, driver: SessionDriver, make_spec: MakeSpec) -> None:
         spec = make_spec()
@@ -107,16 +77,18 @@ class DriverContract:
     async def test_its_output_is_kept(self, driver: SessionDriver, make_spec: MakeSpec) -> None:
         spec = make_spec()
         handle = await driver.start(spec)
-        await self._children_are_up(spec)
-        assert "wrapper is up" in await driver.logs(handle)
-        assert "wrapper is up" not in await driver.logs(handle, tail=0)
+        await children_are_up(spec)
+        assert "wrapper is up" in await driver.logs(spec.session_id)
+        assert await driver.logs(spec.session_id, tail=0) == ""
+        await driver.stop(handle, grace=0)
+        assert "wrapper is up" in await driver.logs(spec.session_id), "also when it has ended"
 
     async def test_no_secret_stands_in_environment_or_arguments(
         self, driver: SessionDriver, make_spec: MakeSpec
     ) -> None:
         spec = make_spec()
         await driver.start(spec)
-        await self._children_are_up(spec)
+        await children_are_up(spec)
         processes = _processes_of(spec)
         assert processes
         for process in processes:
@@ -124,11 +96,12 @@ class DriverContract:
         assert SECRET in (spec.folders.run / "secrets.json").read_text()  # positive control: here it is
         assert (spec.folders.run / "secrets.json").stat().st_mode & 0o077 == 0
 
-    async def _children_are_up(self, spec: SessionSpec) -> None:
-        async def look() -> bool:
-            return (spec.folders.workspace / "children-are-up").exists()
 
-        await until(look, "the wrapper's children")
+async def children_are_up(spec: SessionSpec) -> None:
+    async def look() -> bool:
+        return (spec.folders.workspace / "children-are-up").exists()
+
+    await until(look, "the wrapper's children")
 
 
 def _processes_of(spec: SessionSpec) -> list[psutil.Process]:

@@ -15,4 +15,8 @@ print("wrapper is up", flush=True)
 subprocess.Popen(["sleep", "600"], start_new_session=True)  # what a Bash tool leaves behind
 assert (Path(os.environ["CC_RUN_DIR"]) / "session.json").exists()
 (workspace / "children-are-up").touch()
+if (workspace / "eat-memory").exists():
+    eaten = []
+    while True:
+        eaten.append(bytearray(16 * 2**20))
 signal.pause()

@@ -11,9 +11,8 @@ from cc_gateway.drivers import process as process_module
 from cc_gateway.drivers.base import SessionSpec
 from cc_gateway.drivers.bubblewrap import confine, find_bubblewrap
 from cc_gateway.drivers.process import ProcessDriver
-from contracts.driver_contract import DriverContract, MakeSpec, make_spec
+from contracts.driver_contract import DriverContract, MakeSpec
 
-__all__ = ["make_spec"]
 CHECKOUT = Path(__file__).parents[2]
 PLAYED = Path(__file__).parent / "played_wrapper.py"
 

@@ -35,6 +35,7 @@ ROUTES = [
     "GET /api/v1/sessions/{session_id}/turns",
     "GET /api/v1/sessions/{session_id}/turns/{turn_id}",
     "DELETE /api/v1/sessions/{session_id}/turns/{turn_id}",
+    "GET /api/v1/sessions/{session_id}/logs",
     "GET /api/v1/sessions/{session_id}/messages",
     "GET /api/v1/sessions/{session_id}/events",
     "GET /api/v1/sessions/{session_id}/events/stream",

@@ -226,10 +226,8 @@ async def test_metadata_may_not_grow_over_its_limit_by_many_changes(mine: Api, c
         {"config": {"budget_usd": 1}},
         {"config": {"network": "open"}},
         {"config": {"secrets": ["X"]}},
-        {"config": {"image": "x"}},
-        {"config": {"setup": "x"}},
         {"config": {"permission_mode": "ask"}},
-        {"workspace": {"type": "git", "url": "https://example.com/x"}},
+        {"workspace": {"type": "clone", "from": "x"}},
     ],
     ids=lambda body: json.dumps(body),
 )

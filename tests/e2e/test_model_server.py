@@ -54,6 +54,7 @@ async def test_the_key_reaches_the_model_and_nothing_else(
     assert KEY not in gateway.log()
 
 
+@pytest.mark.embedded
 async def test_a_real_model_may_not_run_unlisted_commands_where_nothing_isolates_it(
     own_gateway: Callable[..., GatewayProcess], model_server: tuple[str, list[dict[str, str]]]
 ) -> None:

@@ -85,6 +85,8 @@ def test_every_claim_is_required(tokens: Tokens, claim: str) -> None:
         {"iss": "another"},
         {"sub": ""},
         {"sub": "x" * 256},
+        {"sub": "a\0b"},
+        {"sub": "a\ud800b"},
         {"jti": 7},
     ],
 )

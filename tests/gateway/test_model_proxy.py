@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cc_gateway.auth import SessionClaim, Tokens
+from cc_gateway.errors import Unavailable
 from cc_gateway.internal import SessionDoors
 from cc_gateway.model_proxy.proxy import ModelProxy
 from cc_gateway.model_proxy.upstream import ANTHROPIC_URL, Upstream, choose_upstream
@@ -64,10 +65,13 @@ class Record:
     def __init__(self) -> None:
         self.current = 1
         self.noted = 0
+        self.away = False
         self.may_note = asyncio.Event()
         self.may_note.set()
 
     async def admit(self, session_id: str, incarnation: int) -> bool | None:
+        if self.away:
+            raise Unavailable("the database is away", retry_after=2)
         return self.noted == 0 if session_id == ME and incarnation == self.current else None
 
     async def note(self, session_id: str, incarnation: int) -> None:
@@ -222,6 +226,20 @@ async def test_nothing_of_an_answer_is_seen_before_the_request_is_on_record(
         record.may_note.set()
         assert (await asked).status_code == 200
     assert record.noted == 1
+
+
+@pytest.mark.parametrize("vouched_before", [False, True])
+async def test_while_the_record_is_away_a_request_is_told_to_come_again(
+    session: httpx.AsyncClient, record: Record, vouched_before: bool
+) -> None:
+    if vouched_before:
+        assert (await session.post("/v1/messages", json={})).status_code == 200
+    record.away = True
+    answer = await session.post("/v1/messages", json={})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "api_error"
+    record.away = False
+    assert (await session.post("/v1/messages", json={})).status_code == 200
 
 
 async def test_a_wrong_key_of_the_operator_is_not_tried_again_for_minutes(

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from support.api import Api
+from support.stack import stack
 
 START_SECONDS = 60
 
@@ -41,7 +42,7 @@ class GatewayProcess:
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("CC_", "ANTHROPIC_", "CLAUDE_"))}
         defaults = {"CC_DATA_DIR": str(self.data_dir), "CC_SCRIPTED": "true", "CC_LOG_LEVEL": "info"}
-        return clean | defaults | self._environment
+        return clean | defaults | stack.environment(self.data_dir) | self._environment
 
     def start(self, *arguments: str) -> "GatewayProcess":
         command = [sys.executable, "-m", "cc_gateway", "serve", "--port", "0", *arguments]

@@ -1,16 +1,28 @@
 """What runs on this machine on behalf of a gateway, seen from outside."""
 
 import contextlib
+import hashlib
+import os
 from pathlib import Path
 
 import psutil
 
+from support import docker
+from support.stack import FULL
 from support.waiting import until
+
+AROUND = ("bwrap", "docker-init")
 
 
 def belonging_to(data_dir: Path) -> list[psutil.Process]:
-    """Every process that carries a path of this data folder in its environment: gateway, Redis, wrappers, agents, tools."""
-    return [p for p in _alive() if any(str(data_dir) in value for value in _environment(p).values())]
+    """Every process that carries a path of this data folder, or its deployment, in its environment: all of a gateway's."""
+    words = (str(data_dir), deployment_of(data_dir))
+    return [p for p in _alive() if any(word in value for value in _environment(p).values() for word in words)]
+
+
+def deployment_of(data_dir: Path) -> str:
+    """What the processes and containers of this data folder's gateway are marked with."""
+    return f"local-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]}"
 
 
 def of_session(session_id: str) -> list[psutil.Process]:
@@ -24,8 +36,8 @@ def claude_of(session_id: str) -> psutil.Process:
 
 
 def wrapper_of(session_id: str) -> psutil.Process:
-    """The session's wrapper, not the bubblewrap around it."""
-    return _only(p for p in of_session(session_id) if "cc_wrapper" in _command(p) and "bwrap" not in _name(p))
+    """The session's wrapper, not what stands around it."""
+    return _only(p for p in of_session(session_id) if "cc_wrapper" in _command(p) and _name(p) not in AROUND)
 
 
 def running_with(word: str) -> list[psutil.Process]:
@@ -37,13 +49,17 @@ async def all_gone(data_dir: Path, seconds: float = 15) -> None:
     """Wait until nothing of this gateway runs any more."""
 
     async def look() -> bool:
-        return not belonging_to(data_dir)
+        return not belonging_to(data_dir) and not (FULL and _containers(data_dir))
 
     try:
         await until(look, "everything to be gone", seconds)
     except AssertionError:
-        left = [(p.pid, _command(p)[:4]) for p in belonging_to(data_dir)]
+        left = [(p.pid, _command(p)[:4]) for p in belonging_to(data_dir)], FULL and _containers(data_dir)
         raise AssertionError(f"still running: {left}") from None
+
+
+def _containers(data_dir: Path) -> list[str]:
+    return docker.containers(**{"org.cc-docker.deployment": deployment_of(data_dir)})
 
 
 def _alive() -> list[psutil.Process]:

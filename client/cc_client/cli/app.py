@@ -50,9 +50,18 @@ def _text(path: Path | None) -> str | None:
         raise typer.BadParameter(f"cannot be read: {error}", param_hint="--setup") from None
 
 
+def _check_workspace(workspace: str | None, repo: str | None, branch: str | None) -> None:
+    if workspace and repo:
+        raise typer.BadParameter("either --workspace or --repo", param_hint="--repo")
+    if branch and not repo:
+        raise typer.BadParameter("it needs a --repo", param_hint="--branch")
+
+
 SessionArg = Annotated[str, typer.Argument(metavar="SESSION", help="Its id, or the beginning or end of it.")]
 Model = Annotated[str | None, typer.Option(help="Model of the session. Default: the gateway's.")]
 Workspace = Annotated[str | None, typer.Option(metavar="ID", help="Persistent workspace by this name.")]
+Repo = Annotated[str | None, typer.Option(metavar="URL", help="Begin with a clone of this git repository.")]
+Branch = Annotated[str | None, typer.Option(metavar="NAME", help="Branch or tag of the repository.")]
 Mode = Annotated[
     str | None, typer.Option(metavar="MODE", callback=_mode, help=f"What the agent may do unasked: {', '.join(MODES)}.")
 ]
@@ -115,6 +124,8 @@ def run(
     permission_mode: Mode = None,
     title: Title = None,
     setup: Setup = None,
+    repo: Repo = None,
+    branch: Branch = None,
     timeout: Annotated[
         float | None, typer.Option(min=1, max=86_400, metavar="SECONDS", help="Interrupt the turn after this long.")
     ] = None,
@@ -136,7 +147,8 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
-    opening = Opening(model, workspace, permission_mode, title, timeout, _text(setup))
+    _check_workspace(workspace, repo, branch)
+    opening = Opening(model, workspace, permission_mode, title, timeout, _text(setup), repo, branch)
     execute(Run(RunOptions(text, opening, once, as_json, port, unsafe, scripted))())
 
 
@@ -151,12 +163,15 @@ def chat(
     permission_mode: Mode = None,
     title: Title = None,
     setup: Setup = None,
+    repo: Repo = None,
+    branch: Branch = None,
 ) -> None:
     """Talk with an agent, prompt by prompt.
 
     Ctrl-C interrupts the agent, Ctrl-D or /exit leaves; other slash commands go to the agent.
     """
-    opening = Opening(model, workspace, permission_mode, title, setup=_text(setup))
+    _check_workspace(workspace, repo, branch)
+    opening = Opening(model, workspace, permission_mode, title, None, _text(setup), repo, branch)
     if session and (new or opening != Opening()):
         raise typer.BadParameter("--new, --model, … are for a new session", param_hint="SESSION")
     Chat(ChatOptions(session, new or opening != Opening(), opening)).run()
@@ -197,6 +212,18 @@ def events(
 ) -> None:
     """Print what happened, event by event."""
     execute(record.events(session, record.Wanted(follow, after, types, as_json, raw)))
+
+
+@app.command(epilog="Example: cc-docker logs 4v8w0 --tail 50")
+def logs(
+    session: SessionArg,
+    tail: Annotated[int, typer.Option(min=1, max=5000, metavar="N", help="How many lines, from the end.")] = 200,
+) -> None:
+    """Print what the session's wrapper wrote.
+
+    For whoever looks for the cause of a failure; `events` has the record.
+    """
+    execute(record.logs(session, tail))
 
 
 @app.command(epilog="Example: cc-docker interrupt 4v8w0")

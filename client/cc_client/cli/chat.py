@@ -16,7 +16,7 @@ from cc_client import locate
 from cc_client.cli.execute import report
 from cc_client.cli.interrupts import Interrupts
 from cc_client.cli.resolve import resolve
-from cc_client.cli.run import Opening, config_of
+from cc_client.cli.run import Opening, config_of, workspace_of
 from cc_client.cli.screen import Screen
 from cc_client.cli.turn import TurnWatch
 from cc_client.client import Client
@@ -114,7 +114,9 @@ class Chat:
         if newest:
             return newest[0]
         opening = options.opening
-        return await client.create_session(title=opening.title, workspace=opening.workspace, config=config_of(opening))
+        return await client.create_session(
+            title=opening.title, workspace=workspace_of(opening), config=config_of(opening)
+        )
 
     async def _turn(self, prompt: str) -> None:
         with Interrupts() as interrupts:

@@ -1,4 +1,4 @@
-"""`cc-docker events` and `messages`: the record of a session."""
+"""`cc-docker events`, `messages` and `logs`: the record of a session, and what its wrapper wrote."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -53,6 +53,17 @@ async def _events(client: Client, session_id: str, wanted: Wanted) -> AsyncGener
         async for item in items:
             if isinstance(item, Event) and (not wanted.kinds or item.type in wanted.kinds):
                 yield item
+
+
+async def logs(part: str, tail: int) -> None:
+    screen = Screen()
+    async with Client.discover() as client:
+        session_id = await resolve(client, part)
+        text = await client.logs(session_id, tail=tail)
+    for line in text.splitlines():
+        screen.line(clean(line))
+    if not text:
+        screen.note("nothing was written")
 
 
 async def messages(part: str, *, as_json: bool) -> None:

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from cc_client import locate
 from cc_client.cli.execute import INTERRUPTED
 from cc_client.cli.interrupts import Interrupts, unless
@@ -34,6 +36,8 @@ class Opening:
     title: str | None = None
     timeout: float | None = None
     setup: str | None = None
+    repo: str | None = None
+    branch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,14 @@ def config_of(opening: Opening) -> dict[str, object]:
         "timeout_seconds": math.ceil(opening.timeout) if opening.timeout is not None else None,
         "setup": opening.setup,
     }
+
+
+def workspace_of(opening: Opening) -> str | dict[str, JsonValue] | None:
+    """The session's workspace for the API."""
+    if opening.repo is None:
+        return opening.workspace
+    repository: dict[str, JsonValue] = {"type": "git", "git_repo": opening.repo}
+    return repository | ({"git_branch": opening.branch} if opening.branch else {})
 
 
 def command_name() -> str:
@@ -133,7 +145,7 @@ class Run:
         options, opening = self._options, self._options.opening
         async with Client(gateway.url, gateway.token) as client:
             session = await client.create_session(
-                prompt=options.prompt, title=opening.title, workspace=opening.workspace, config=config_of(opening)
+                prompt=options.prompt, title=opening.title, workspace=workspace_of(opening), config=config_of(opening)
             )
             show, say = self._voices(gateway)
             watch = TurnWatch(client, session.session_id, show=show, say=say)

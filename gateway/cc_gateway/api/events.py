@@ -30,7 +30,9 @@ async def list_events(
     after: Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events behind this number.")] = 0,
     before: Annotated[int | None, Query(ge=1, le=MAX_SEQ, description="Only events before this number.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    types: Annotated[str | None, Query(max_length=2000, description="Types, separated by commas.")] = None,
+    types: Annotated[
+        str | None, Query(max_length=2000, pattern=r"^[^\x00]*$", description="Types, separated by commas.")
+    ] = None,
     order: Literal["asc", "desc"] = "asc",
     raw: Annotated[bool, Query(description="Also the CLI's own line, as `raw`.")] = False,
 ) -> Response:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
 
 from cc_gateway.api.answers import InterruptOut, SessionList, SessionOut
 from cc_gateway.api.deps import Caller, Deps, IdempotencyKey, OwnSession
@@ -77,6 +78,21 @@ async def stop_session(session: OwnSession, deps: Deps) -> SessionOut:
     Answers once it is stopped, or after 20 seconds as it is then.
     """
     return SessionOut.of(await deps.sessions.stop(session.owner, session.id), deps.base_url)
+
+
+@router.get(
+    "/{session_id}/logs",
+    responses=documented(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    response_class=Response,  # errors are JSON
+    summary="Read what the session's wrapper wrote",
+)
+async def session_logs(
+    session: OwnSession,
+    deps: Deps,
+    tail: Annotated[int, Query(ge=1, le=5000, description="How many lines, counted from the end.")] = 200,
+) -> PlainTextResponse:
+    """Plain text for whoever looks for the cause of a failure; kept until the session is deleted. Not the record."""
+    return PlainTextResponse(await deps.sessions.logs(session.owner, session.id, tail))
 
 
 @router.post(

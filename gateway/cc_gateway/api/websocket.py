@@ -6,6 +6,7 @@ The server sends recorded events, previews, and frames of its own whose type beg
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from cc_gateway.api.deps import Services, services
 from cc_gateway.api.errors import as_dict
 from cc_gateway.api.requests import Prompt
-from cc_gateway.errors import CCError, InvalidRequest, NotFound, Unauthenticated
+from cc_gateway.errors import CCError, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from cc_gateway.models import Session
 from cc_gateway.stores.idempotency import fingerprint
 
@@ -116,13 +117,13 @@ class _Conversation:
                 task.cancel()
             results = await asyncio.gather(sender, receiver, return_exceptions=True)
         for result in results:
-            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | TimeoutError):
+            if isinstance(result, Exception) and not isinstance(
+                result, WebSocketDisconnect | TimeoutError | Unavailable
+            ):
                 log.warning("websocket_failed", session_id=self._session.id, error=repr(result))
-        slow = any(isinstance(result, TimeoutError) for result in results)
+        code, reason = _closing(results)
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):
-            await self._socket.close(
-                CLOSE_SLOW if slow else 1000, "too slow: come back with your cursor" if slow else ""
-            )
+            await self._socket.close(code, reason)
 
     async def _send_feed(self, after: int, previews: bool) -> None:
         last_seq = await self._deps.reader.last_seq(self._session.id)
@@ -162,6 +163,16 @@ class _Conversation:
     async def _send_text(self, text: str) -> None:
         async with asyncio.timeout(SEND_SECONDS), self._sending:
             await self._socket.send_text(text)
+
+
+def _closing(results: Iterable[Any]) -> tuple[int, str]:
+    """With which code and words a connection ends whose tasks ended like this (pure)."""
+    if any(isinstance(result, TimeoutError) for result in results):
+        return CLOSE_SLOW, "too slow: come back with your cursor"
+    for result in results:
+        if isinstance(result, Unavailable):
+            return CLOSE_TRY_AGAIN, result.message[:120]
+    return 1000, ""
 
 
 def _parse(text: str) -> PromptFrame | InterruptFrame | PingFrame:

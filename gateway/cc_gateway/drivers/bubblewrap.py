@@ -40,6 +40,7 @@ SYSTEM: Final = (
 )
 """What programs need of the host, and nothing that is somebody's."""
 
+RESOLVER: Final = Path("/etc/resolv.conf")
 PACKAGES: Final = ("cc_wrapper", "cc_protocol")
 
 
@@ -89,6 +90,15 @@ def confine(bwrap: str, folders: Folders, hidden: Path, binary: Path, command: l
         arguments += ["--bind", str(path), str(path)]
     arguments += ["--ro-bind", str(folders.run), str(folders.run), "--chdir", str(folders.workspace), "--"]
     return arguments + command
+
+
+def confine_to_one_folder(bwrap: str, folder: Path, command: list[str]) -> list[str]:
+    """The command line that runs `command` with a network, and with this folder alone to write or to read."""
+    arguments = [bwrap, *ISOLATION, "--share-net", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108
+    for place in SYSTEM:
+        arguments += ["--ro-bind-try", place, place]
+    arguments += ["--ro-bind-try", str(RESOLVER.resolve()), str(RESOLVER)]  # often a link to where nothing is mounted
+    return [*arguments, "--bind", str(folder), str(folder), "--chdir", str(folder), "--", *command]
 
 
 def _programs(binary: Path) -> list[Path]:

@@ -10,28 +10,29 @@ it: it does not move with the clock) tells a pid from its re-use.
 
 import asyncio
 import contextlib
-import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psutil
 import structlog
 
-from cc_gateway.drivers.base import DriverError, Exit, SessionDriver, SessionSpec
-from cc_gateway.drivers.bubblewrap import confine, find_bubblewrap
+from cc_gateway.drivers.base import MARK, Clone, DriverError, Exit, SessionDriver, SessionSpec, mark
+from cc_gateway.drivers.bubblewrap import confine, confine_to_one_folder, find_bubblewrap
+from cc_gateway.drivers.claude import claude_binary, require_version
+from cc_gateway.drivers.git import ENVIRONMENT, clone_command, own_words
+from cc_gateway.drivers.logs import LogFile
 from cc_protocol.launch import RUN_DIR_ENV
 
 log = structlog.get_logger(__name__)
 
-MAX_LOG = 5 * 1024 * 1024
-LOG_TAIL = 256 * 1024
-
-MARK = "CC_SESSION_MARK"
-"""What every process of a session carries: `<deployment>/<session>/<incarnation>`."""
+CLONING: Final = 0
+"""What stands for the incarnation in the mark of a clone."""
 
 WRAPPER = [sys.executable, "-P", "-m", "cc_wrapper"]
 """`-P`: it starts in the workspace, whose files must not pass for modules."""
@@ -74,21 +75,28 @@ class ProcessDriver(SessionDriver):
 
     name = "process"
 
-    def __init__(self, *, deployment: str, data_dir: Path, logs: Path, bubblewrap: str = "auto") -> None:
+    def __init__(
+        self, *, deployment: str, data_dir: Path, logs: Path, bubblewrap: str = "auto", binary: Path | None = None
+    ) -> None:
         """
         Args:
-            deployment: its name.
-            data_dir: the gateway's folder: a confined session sees its own part of it alone, and with the name it keeps
-                the sessions of several gateways on one machine apart.
+            deployment: tells the sessions of several gateways on one machine apart.
+            data_dir: the gateway's folder: a confined session sees its own part of it alone.
             logs: the folder in which the output of sessions is kept.
             bubblewrap: `auto`, `on` or `off`. Raises `DriverError` where `on` cannot be had.
+            binary: another `claude` than the pinned one of our packages.
         """
-        self._deployment = f"{deployment}-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]}"
+        self._deployment = deployment
         self._logs = logs
+        self._configured_binary = binary
         self._hidden = data_dir
         self._bubblewrap = find_bubblewrap(bubblewrap)
         self.isolated = self._bubblewrap is not None
         self._children: dict[int, asyncio.subprocess.Process] = {}
+
+    async def open(self) -> None:
+        self.claude_binary = claude_binary(self._configured_binary)
+        await asyncio.to_thread(require_version, self.claude_binary)
 
     async def start(self, spec: SessionSpec) -> str:
         for session_id, text in await asyncio.to_thread(lambda: list(self._running())):
@@ -105,10 +113,8 @@ class ProcessDriver(SessionDriver):
         return await self._spawn(spec, command)
 
     async def _spawn(self, spec: SessionSpec, command: list[str]) -> str:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        path = self._log_file(spec.session_id)
         try:
-            with path.open("wb" if path.exists() and path.stat().st_size > MAX_LOG else "ab") as output:
+            with LogFile(self._logs, spec.session_id).open() as output:
                 child = await asyncio.create_subprocess_exec(
                     *command,
                     stdin=subprocess.DEVNULL,
@@ -136,11 +142,8 @@ class ProcessDriver(SessionDriver):
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
             RUN_DIR_ENV: str(spec.folders.run),
-            MARK: self._mark(spec.session_id, spec.incarnation),
+            MARK: mark(self._deployment, spec.session_id, spec.incarnation),
         }
-
-    def _mark(self, session_id: str, incarnation: int) -> str:
-        return f"{self._deployment}/{session_id}/{incarnation}"
 
     async def poll(self, handle: str) -> Exit | None:
         parsed = Handle.parse(handle)
@@ -160,7 +163,7 @@ class ProcessDriver(SessionDriver):
             with contextlib.suppress(psutil.Error):
                 self._signal_wrapper(parsed, process)
             await self._wait_gone(parsed, grace)
-        await asyncio.to_thread(self._kill_all, parsed)
+        await asyncio.to_thread(self._kill_marked, parsed.session_id, parsed.incarnation, parsed)
         if child := self._children.pop(parsed.pid, None):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(child.wait(), 5)
@@ -181,11 +184,11 @@ class ProcessDriver(SessionDriver):
                 while handle.process():
                     await asyncio.sleep(0.02)
 
-    def _kill_all(self, handle: Handle) -> None:
+    def _kill_marked(self, session_id: str, incarnation: int, handle: Handle | None = None) -> None:
         """Kill what is left, until a look finds nothing: a process may fork while it is being looked for."""
         for _ in range(20):
-            left = list(self._marked(handle.session_id, handle.incarnation))
-            if process := handle.process():
+            left = list(self._marked(session_id, incarnation))
+            if handle and (process := handle.process()):
                 left.append(process)
             if not left:
                 return
@@ -194,18 +197,38 @@ class ProcessDriver(SessionDriver):
                     process.kill()
             psutil.wait_procs(left, timeout=1)
 
-    async def logs(self, handle: str, *, tail: int = 200) -> str:
-        parsed = Handle.parse(handle)
-        if parsed is None:
-            return ""
+    async def clone(self, order: Clone) -> None:
+        git = shutil.which("git")
+        if git is None:
+            raise DriverError("git is not installed on the gateway's machine", code="git_missing", retryable=False)
+        await asyncio.to_thread(self._kill_marked, order.session_id, CLONING)
+        command = [git, *clone_command(order.url, order.branch)[1:]]
+        if self._bubblewrap:
+            command = confine_to_one_folder(self._bubblewrap, order.into, command)
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | ENVIRONMENT
+        environment |= {"HOME": str(order.into), MARK: mark(self._deployment, order.session_id, CLONING)}
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=order.into,
+            env=environment,
+            start_new_session=True,
+        )
         try:
-            text = await asyncio.to_thread(_end_of, self._log_file(parsed.session_id))
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-tail:]) if tail > 0 else ""
+            async with asyncio.timeout(order.timeout):
+                output, _ = await child.communicate()
+        except TimeoutError:
+            message = f"cloning took longer than {order.timeout:.0f} s (CC_CLONE_TIMEOUT)"
+            raise DriverError(message, code="clone_failed", retryable=False) from None
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._kill_marked, order.session_id, CLONING))
+        if child.returncode != 0:
+            raise DriverError(own_words(output.decode(errors="replace")), code="clone_failed", retryable=False)
 
-    def _log_file(self, session_id: str) -> Path:
-        return self._logs / f"{session_id}.log"
+    async def logs(self, session_id: str, *, tail: int = 200) -> str:
+        return await asyncio.to_thread(LogFile(self._logs, session_id).tail, tail)
 
     async def running(self) -> AsyncIterator[tuple[str, str]]:
         for item in await asyncio.to_thread(lambda: list(self._running())):
@@ -226,16 +249,10 @@ class ProcessDriver(SessionDriver):
         prefix = f"{self._deployment}/" + (f"{session_id}/{incarnation}" if session_id else "")
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                mark = process.environ().get(MARK, "")
-                matches = mark == prefix if session_id else mark.startswith(prefix)
+                found = process.environ().get(MARK, "")
+                matches = found == prefix if session_id else found.startswith(prefix)
                 if matches and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
-
-
-def _end_of(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_TAIL))
-        return file.read(LOG_TAIL).decode(errors="replace")
 
 
 def _birth(pid: int) -> int:

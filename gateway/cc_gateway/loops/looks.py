@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
+from cc_gateway.drivers.base import DriverError
 from cc_gateway.errors import CCError
 
 log = structlog.get_logger(__name__)
@@ -81,6 +82,6 @@ class Looks:
     def _note_failure(self, key: str, error: Exception) -> float:
         """Log it, with its trace where nobody foresaw it. Returns the seconds to wait: longer each time."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        foreseen = isinstance(error, CCError | RedisError | OSError)
+        foreseen = isinstance(error, CCError | RedisError | DriverError | OSError)
         log.warning("look_failed", key=key, error=repr(error), exc_info=None if foreseen else error)
         return float(min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS))

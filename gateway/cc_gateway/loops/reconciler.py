@@ -11,9 +11,10 @@ from typing import Final
 
 import structlog
 
-from cc_gateway.drivers.base import SessionDriver
+from cc_gateway.drivers.base import DriverError, SessionDriver
+from cc_gateway.errors import CCError
 from cc_gateway.loops.looks import Looks
-from cc_gateway.loops.relay import Relay, Relays
+from cc_gateway.loops.relay import Liveness, Relay, Relays
 from cc_gateway.models import LIVE, Session, SessionStatus, TurnState, now
 from cc_gateway.redis.bus import Bus
 from cc_gateway.services import dispatch
@@ -26,6 +27,9 @@ from cc_gateway.stores import idempotency, sessions, turns
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 2.5
+"""A wrapper that was heard so lately runs: it shows every 2 s that it does."""
+
 REST_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 30.0
 INTERRUPT_GRACE: Final = timedelta(seconds=20)  # the wrapper tries for 15, then kills claude
@@ -39,6 +43,14 @@ class _View:
     session: Session
     running: TurnState | None
     queued: TurnState | None
+
+    def calls_for(self, liveness: Liveness) -> bool:
+        """Whether somebody wants something of a wrapper that was halted: a prompt that it cannot have heard, an interrupt."""
+        turn = self.running
+        if turn is None:
+            return self.queued is not None
+        handed = (now() - (turn.started_at or now())).total_seconds()
+        return turn.interrupted_at is not None or liveness.silent_seconds > handed
 
 
 class Reconciler:
@@ -80,7 +92,8 @@ class Reconciler:
                 async with self._database.write() as connection:
                     await idempotency.forget_old(connection)
             except Exception as error:  # it must go on, whatever one round met
-                log.warning("sweep_failed", error=repr(error), exc_info=error)
+                foreseen = isinstance(error, CCError | DriverError)
+                log.warning("sweep_failed", error=repr(error), exc_info=None if foreseen else error)
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def close(self) -> None:
@@ -122,6 +135,8 @@ class Reconciler:
             await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost"))
             return 0
         if session.status in LIVE or view.queued is not None:
+            if not await self._lifecycle.prepare(session):
+                return LOOK_SECONDS
             await self._lifecycle.start(session)
             return float(0.25 * 2**session.failed_starts)
         return None
@@ -130,11 +145,9 @@ class Reconciler:
         session = view.session
         await self._lifecycle.attach(session)
         relay = await self._relays.ensure(session)
-        if exit := await self._driver.poll(handle):
-            await self._lost(session, relay, exit.reason)
-            return 0
-        if relay.liveness.silent_seconds > self._settings.silence_seconds:
-            await self._lost(session, relay, f"it said nothing for {self._settings.silence_seconds:.0f} s")
+        heard = relay.liveness
+        doubtful = heard.fatal is not None or heard.silent_seconds > FRESH_SECONDS
+        if doubtful and await self._is_over(view, handle, heard):
             return 0
         if not session.ready:
             return await self._watch_start(session)
@@ -145,20 +158,39 @@ class Reconciler:
             return LOOK_SECONDS
         return await self._watch_rest(session)
 
-    async def _lost(self, session: Session, relay: Relay, why: str) -> None:
+    async def _is_over(self, view: _View, handle: str, liveness: Liveness) -> bool:
+        """Judge a place of which nothing was heard lately: what has ended, or said nothing for too long, is lost.
+
+        One that somebody has paused is left alone, until a prompt or an interrupt wakes it.
+        """
+        if exit := await self._driver.poll(handle):
+            await self._lost(view.session, exit.reason)
+            return True
+        if await self._driver.paused(handle):
+            if view.calls_for(liveness):
+                await self._driver.resume(handle)
+            liveness.excuse()
+            return False
+        if liveness.silent_seconds > self._settings.silence_seconds:
+            await self._lost(view.session, f"it said nothing for {self._settings.silence_seconds:.0f} s")
+            return True
+        return False
+
+    async def _lost(self, session: Session, why: str) -> None:
         """The incarnation has ended by itself, or has to be taken for dead."""
         log.warning("session_lost", session_id=session.id, incarnation=session.incarnation, why=why)
         if session.ready:
             await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost"))
             return
-        logs = await self._driver.logs(session.handle or "", tail=5)
+        logs = await self._driver.logs(session.id, tail=5)
         reason = f"it ended before it was ready: {why}" + (f"\n{logs}" if logs else "")
         await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", reason=reason[:2000], failed_start=True))
 
     async def _watch_start(self, session: Session) -> float:
         began = session.incarnation_started_at
-        if began and now() - began > timedelta(seconds=self._settings.start_timeout):
-            reason = f"it was not ready after {self._settings.start_timeout:.0f} s"
+        limit = self._settings.start_timeout + (self._settings.setup_timeout if session.config.setup else 0)
+        if began and now() - began > timedelta(seconds=limit):
+            reason = f"it was not ready after {limit:.0f} s"
             await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", reason=reason, failed_start=True))
             return 0
         return 0.5
@@ -179,12 +211,8 @@ class Reconciler:
         beat = relay.liveness.beat
         handed = (now() - (turn.started_at or now())).total_seconds()
         fresh = time.monotonic() - relay.liveness.beat_at < LOST_COMMAND_SECONDS
-        if (
-            beat
-            and fresh
-            and handed > LOST_COMMAND_SECONDS
-            and turn.id not in (beat.turn_id, beat.last_turn_id, *beat.pending)
-        ):
+        known = beat and turn.id in (beat.turn_id, beat.last_turn_id, *beat.pending)
+        if beat and fresh and handed > LOST_COMMAND_SECONDS and not known:
             log.info("prompt_sent_again", session_id=session.id, turn_id=turn.id)
             await dispatch.send_prompt(self._recorder, self._bus, session, turn)
         return min(LOOK_SECONDS, max(left, 0.01))

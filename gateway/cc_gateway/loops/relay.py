@@ -46,7 +46,7 @@ class Liveness:
             self.beat, self.beat_at = beat, self.heard_at
 
     def excuse(self) -> None:
-        """Redis was away: silence counts from now on."""
+        """Redis was away, or the wrapper was paused: silence counts from now on."""
         self.heard_at = time.monotonic()
 
     @property

@@ -124,6 +124,8 @@ class ModelProxy:
                 vouching.cancel()
         except _Refused as refusal:
             await _answer(send, refusal.status, _error(refusal.kind, str(refusal)))
+        except Unavailable as away:  # the record cannot vouch for the session now: the CLI asks again
+            await _answer(send, 503, _error("api_error", away.message))
 
     def _check_token(self, scope: Scope) -> SessionClaim:
         """Whose token this is. It must be of the session whose listener it came in on."""
@@ -177,7 +179,7 @@ class ModelProxy:
                 await vouching  # before any of the answer can have an effect
                 started = True
                 await _stream(response, send)
-        except (aiohttp.ClientError, TimeoutError, Unavailable) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("model_unreachable", upstream=self._upstream.name, error=repr(error))
             if started:  # the answer breaks off: the server cuts the connection, and the CLI asks again
                 raise

@@ -128,15 +128,23 @@ class EmbeddedRedis:
         self._pid_file.write_text(f"{self._process.pid} {psutil.Process(self._process.pid).create_time()}")
         try:
             async with asyncio.timeout(10):
-                while not self._socket.exists():
-                    if self._process.returncode is not None:
-                        break
+                while not (listening := await self._listens()) and self._process.returncode is None:
                     await asyncio.sleep(0.005)
         except TimeoutError:
+            listening = False
             self._process.kill()
-        if not self._socket.exists():
+        if not listening:
             tail = (self._folder / "redis.log").read_text(errors="replace")[-500:]
             raise StartupError(f"{binary} did not start:\n{tail}", code="redis_failed")
+
+    async def _listens(self) -> bool:
+        """Whether it takes connections: its socket stands there a moment before it does."""
+        try:
+            _, writer = await asyncio.open_unix_connection(self._socket)
+        except OSError:
+            return False
+        writer.close()
+        return True
 
     async def _watch(self, binary: Path) -> None:
         """Start it again whenever it ends: sessions and listeners converge from the database."""

@@ -15,6 +15,8 @@ from cc_protocol.events import StatusRunning, TurnStarted
 async def hand_over(recorder: Recorder, bus: Bus, session: Session, turn: TurnState) -> None:
     """Start the turn on the session's incarnation, and tell its wrapper."""
     async with recorder.recording(session.id) as recording:
+        if recording.incarnation != session.incarnation:  # another gateway has ended it since
+            return
         if not await turns.start(recording.connection, turn.id, session.incarnation):
             return
         await sessions.change(recording.connection, session.id, status=SessionStatus.RUNNING, idle_since=None)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cc_gateway.drivers.base import Folders
+from cc_gateway.drivers.base import Folders, Owner
 from cc_gateway.errors import StartupError
 from cc_gateway.models import Session, Workspace
 
@@ -77,11 +77,20 @@ class Layout:
             run=self.run_root / session.id,
         )
 
-    def create(self, session: Session) -> Folders:
+    def create(self, session: Session, owner: Owner | None = None) -> Folders:
+        """Make the session's folders, and give them to `owner` (default: ourselves)."""
         folders = self.of(session)
         for folder in (folders.workspace, folders.claude, folders.run):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make(folder, owner)
         return folders
+
+    def empty_clone_folder(self, session: Session, owner: Owner | None = None) -> Path:
+        """Where a repository is cloned to, before it becomes the workspace. What an older try left is removed."""
+        folder = self.data_dir / "sessions" / session.id / "clone"
+        if folder.exists():
+            shutil.rmtree(folder, onerror=_open_and_retry)
+        _make(folder, owner)
+        return folder
 
     def remove(self, session: Session) -> None:
         """Remove what belongs to the session alone; a persistent workspace stays."""
@@ -102,6 +111,21 @@ def _open_and_retry(function: Callable[..., object], path: str, _error: object) 
     if not os.path.islink(path):
         os.chmod(path, 0o700)
     function(path)
+
+
+def _make(folder: Path, owner: Owner | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    give(folder, owner or Owner(os.geteuid(), os.getegid()))
+
+
+def give(folder: Path, owner: Owner) -> None:
+    """Make `owner` the owner of a folder and all that is in it, unless the folder is theirs. Links are not followed."""
+    if folder.lstat().st_uid == owner.uid:
+        return
+    for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, owner.uid, owner.gid, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)  # last: it says that the rest has been done
 
 
 def _run_root(data_dir: Path) -> Path:

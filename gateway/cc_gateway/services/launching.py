@@ -19,10 +19,14 @@ class LaunchPolicy:
     driver: str
     claude_binary: Path
     claude_version: str
+    images: frozenset[str] | None
+    """The images that a session may name; None where it can name none."""
     may_bypass: bool
     """Whether an agent may run unlisted commands: it is isolated, or its model is ours, or the operator said so."""
     default_model: str | None
     skills_dir: Path | None
+    setup_seconds: float
+    """Longest setup script."""
     max_event_bytes: int
     """Longest entry that the relay takes: a line of the CLI must fit into one."""
 
@@ -35,6 +39,21 @@ class LaunchPolicy:
         for name in config.skills:
             if isinstance(name, str):
                 self._skill(name)
+        if config.image is not None:
+            self._check_image(config.image)
+
+    def _check_image(self, image: str) -> None:
+        if self.images is None:
+            raise InvalidRequest(
+                f"`image` is refused: the {self.driver} driver runs sessions without images", code="image_not_supported"
+            )
+        if image not in self.images:
+            offer = ", ".join(sorted(self.images)) or "none; the operator lists them in CC_SESSION_IMAGES"
+            raise InvalidRequest(
+                f"the image {image} is not allowed here. Allowed: {offer}",
+                code="image_not_allowed",
+                details={"image": image},
+            )
 
     def check_mode(self, mode: PermissionMode | None) -> None:
         if mode == "bypassPermissions" and not self.may_bypass:
@@ -65,6 +84,8 @@ class LaunchPolicy:
             max_line_bytes=self.max_event_bytes - ENTRY_OVERHEAD,
             mcp_servers=config.mcp_servers,
             env=config.env,
+            setup=config.setup,
+            setup_seconds=self.setup_seconds,
             skills=[self._skill(skill) if isinstance(skill, str) else skill for skill in config.skills],
         )
 

@@ -13,12 +13,13 @@ import structlog
 from redis.exceptions import RedisError
 
 from cc_gateway.auth import SessionClaim, Tokens
-from cc_gateway.drivers.base import DriverError, SessionDriver, SessionSpec
+from cc_gateway.drivers.base import DriverAway, DriverError, SessionDriver, SessionSpec
 from cc_gateway.errors import CCError, Unavailable
 from cc_gateway.internal import SessionDoors
 from cc_gateway.models import Session, SessionStatus, TurnStatus, now
 from cc_gateway.redis import access
 from cc_gateway.redis.bus import Bus
+from cc_gateway.services.cloning import Cloning
 from cc_gateway.services.folders import Layout
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.recorder import Recorder
@@ -42,7 +43,7 @@ from cc_protocol.outbox import Fatal
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS: Final = 3
-FINAL_CODES: Final = frozenset({"cli_missing", "cli_version", "bad_configuration"})
+FINAL_CODES: Final = frozenset({"cli_missing", "cli_version", "bad_configuration", "setup_failed"})
 """What another start would not mend."""
 
 Drain = Callable[[], Awaitable[Fatal | None]]
@@ -74,6 +75,7 @@ class Lifecycle:
         layout: Layout,
         policy: LaunchPolicy,
         tokens: Tokens,
+        cloning: Cloning,
         settings: DriverSettings,
     ) -> None:
         self._recorder = recorder
@@ -84,13 +86,32 @@ class Lifecycle:
         self._policy = policy
         self._tokens = tokens
         self._settings = settings
+        self._cloning = cloning
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def prepare(self, session: Session) -> bool:
+        """Whether all is there that the session needs to start; where it is not, it is being fetched.
+
+        Raises:
+            DriverAway: nobody's failure: to be tried again.
+        """
+        if not self._cloning.needed(session):
+            return True
+        try:
+            if await self._cloning.advance(session):
+                async with self._recorder.database.write() as connection:
+                    await sessions.change(connection, session.id, reason=f"cloning {session.workspace.git_repo}")
+        except DriverAway:
+            raise
+        except Exception as error:
+            await self._failed_to_start(session, error)
+        return False
 
     async def start(self, session: Session) -> None:
         """Give the session a new incarnation. What the place or its settings did wrong counts as a failed start.
 
         Raises:
-            RedisError: Redis is away, which is nobody's failure: to be tried again.
+            RedisError, DriverAway: nobody's failure: to be tried again.
         """
         async with self._starts:
             await self._bus.redis.ping()
@@ -102,7 +123,7 @@ class Lifecycle:
                 recording.append(StatusStarting(incarnation=incarnation))
             try:
                 handle = await self._launch(session, incarnation, password, redis_hash)
-            except (RedisError, Unavailable):
+            except (RedisError, Unavailable, DriverAway):
                 raise
             except Exception as error:
                 await self._failed_to_start(session, error)
@@ -112,7 +133,7 @@ class Lifecycle:
         log.info("session_started", session_id=session.id, incarnation=incarnation, handle=handle)
 
     async def _launch(self, session: Session, incarnation: int, password: str, redis_hash: str) -> str:
-        folders = self._layout.create(session)
+        folders = await asyncio.to_thread(self._layout.create, session, self._driver.owner)
         await self._bus.forget(session.id, incarnation)
         await access.grant(self._bus.redis, session.id, incarnation, redis_hash)
         await self._doors.open(session.id, folders.run)
@@ -122,10 +143,14 @@ class Lifecycle:
             redis_password=password,
         )
         launch = self._policy.launch(session, incarnation, folders)
-        return await self._driver.start(SessionSpec(session.id, incarnation, folders, launch, secrets))
+        image = session.config.image
+        return await self._driver.start(SessionSpec(session.id, incarnation, folders, launch, secrets, image))
 
     async def _failed_to_start(self, session: Session, error: Exception) -> None:
-        log.warning("session_not_started", session_id=session.id, error=str(error), exc_info=error)
+        foreseen = isinstance(error, CCError | DriverError)
+        log.warning(
+            "session_not_started", session_id=session.id, error=str(error), exc_info=None if foreseen else error
+        )
         final = isinstance(error, CCError) or (isinstance(error, DriverError) and not error.retryable)
         async with self._recorder.recording(session.id) as recording:
             await self._count_failure(recording, session, str(error), final=final)
@@ -134,12 +159,13 @@ class Lifecycle:
     async def attach(self, session: Session) -> None:
         """Come back to an incarnation that runs: its doors, and its user in Redis. Repeating it changes nothing."""
         if not self._doors.is_open(session.id):
-            await self._doors.open(session.id, self._layout.create(session).run)
+            await self._doors.open(session.id, self._layout.create(session, self._driver.owner).run)
         if session.redis_hash and not await access.granted(self._bus.redis, session.id):
             await access.grant(self._bus.redis, session.id, session.incarnation, session.redis_hash)
 
     async def end(self, session: Session, ending: Ending, drain: Drain) -> None:
         """End the session's incarnation: stop it, take in what it still said, then judge what it left undone."""
+        await self._cloning.cancel(session.id)
         if session.handle:
             await self._driver.stop(session.handle, grace=ending.grace)
         fatal = await drain()
@@ -222,6 +248,7 @@ class Lifecycle:
 
     async def bury(self, session: Session, drain: Drain) -> None:
         """Remove a deleted session once nothing of it runs: its processes, its keys, its folders, its rows."""
+        await self._cloning.cancel(session.id)
         if session.handle:
             await self._driver.stop(session.handle, grace=0)
         await drain()

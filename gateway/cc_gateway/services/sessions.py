@@ -6,14 +6,15 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
+from cc_gateway.drivers.base import DriverAway, SessionDriver
+from cc_gateway.errors import Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from cc_gateway.models import Session, SessionConfig, SessionStatus, Turn, TurnStatus, Workspace, now
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.services.turns import TurnService
 from cc_gateway.settings import LimitSettings
-from cc_gateway.stores import idempotency
+from cc_gateway.stores import idempotency, locks
 from cc_gateway.stores import sessions as sessions_store
 from cc_gateway.stores import turns as turns_store
 from cc_gateway.stores.engine import Database
@@ -40,8 +41,10 @@ class SessionService:
         turns: TurnService,
         feed: Feed,
         policy: LaunchPolicy,
+        driver: SessionDriver,
         limits: LimitSettings,
     ) -> None:
+        self._driver = driver
         self._database = database
         self._recorder = recorder
         self._turns = turns
@@ -78,6 +81,7 @@ class SessionService:
 
         async def begin(connection: AsyncConnection) -> None:
             nonlocal made
+            await locks.hold(connection, "owner", owner)
             if key and (found := await idempotency.find(connection, owner, *key)):
                 made = await self._made_before(connection, owner, found)
                 raise _MadeBefore
@@ -125,6 +129,17 @@ class SessionService:
         if session is None:
             raise NotFound(f"no session {session_id}")
         return session
+
+    async def logs(self, owner: str, session_id: str, tail: int) -> str:
+        """The last lines that the session's wrapper wrote, also where nothing runs any more.
+
+        Raises `Unavailable` while what runs sessions does not answer.
+        """
+        session = await self.get(owner, session_id)
+        try:
+            return await self._driver.logs(session.id, tail=tail)
+        except DriverAway as error:
+            raise Unavailable(error.message, retry_after=5, code=error.code) from error
 
     async def page(
         self, owner: str, *, status: SessionStatus | None, labels: dict[str, str], cursor: str | None, limit: int

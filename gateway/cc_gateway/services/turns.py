@@ -5,15 +5,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, TooManyRequests
-from cc_gateway.models import ENDED, Session, SessionStatus, Turn, TurnStatus, now
+from cc_gateway.models import ENDED, Session, Turn, TurnStatus, now
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.settings import LimitSettings
-from cc_gateway.stores import idempotency, record
+from cc_gateway.stores import idempotency, locks, record
 from cc_gateway.stores import sessions as sessions_store
 from cc_gateway.stores import turns as turns_store
 from cc_gateway.stores.engine import Database
@@ -61,18 +60,6 @@ class TurnService:
             Conflict: the idempotency key was used for another request.
         """
         self.check_size(content)
-        try:
-            return await self._queue(owner, session_id, content, key)
-        except IntegrityError:  # the same key, at the same moment
-            async with self._database.read() as connection:
-                turn_id = key and await idempotency.find(connection, owner, *key)
-            if not turn_id:
-                raise
-            return await self.get(session_id, turn_id)
-
-    async def _queue(
-        self, owner: str, session_id: str, content: list[dict[str, Any]], key: tuple[str, str] | None
-    ) -> Turn:
         async with self._recorder.recording(session_id) as recording:
             connection = recording.connection
             made = key and await idempotency.find(connection, owner, *key)
@@ -82,7 +69,7 @@ class TurnService:
             turn = await self.queue(recording, content)
             if key:
                 await idempotency.keep(connection, owner, *key, turn.id)
-            return turn
+        return turn
 
     async def queue(
         self, recording: Recording, content: list[dict[str, Any]], *, created_at: datetime | None = None
@@ -112,13 +99,13 @@ class TurnService:
         """Raises `Conflict` while another session works in the same persistent workspace."""
         if session.workspace.id is None:
             return
-        for other in await sessions_store.using_workspace(connection, session.owner, session.workspace.id):
-            if other.id != session.id and other.status not in (SessionStatus.STOPPED, SessionStatus.FAILED):
-                raise Conflict(
-                    f"the workspace {session.workspace.id} is in use by {other.id}: stop or delete that session first",
-                    code="workspace_in_use",
-                    details={"session_id": other.id},
-                )
+        await locks.hold(connection, "workspace", session.owner, session.workspace.id)
+        if other := await sessions_store.in_same_workspace(connection, session):
+            raise Conflict(
+                f"the workspace {session.workspace.id} is in use by {other}: stop or delete that session first",
+                code="workspace_in_use",
+                details={"session_id": other},
+            )
 
     async def get(self, session_id: str, turn_id: str) -> Turn:
         turn = None

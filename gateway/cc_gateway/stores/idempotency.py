@@ -3,7 +3,8 @@
 import hashlib
 from datetime import timedelta
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict
@@ -17,6 +18,13 @@ def fingerprint(operation: str, body: bytes) -> str:
     return hashlib.sha256(operation.encode() + b"\0" + body).hexdigest()
 
 
+def _reused() -> Conflict:
+    return Conflict(
+        "this Idempotency-Key was used for another request: take a new key for a new request",
+        code="idempotency_key_reused",
+    )
+
+
 async def find(connection: AsyncConnection, owner: str, key: str, mark: str) -> str | None:
     """The id of what this key made, if it made something. Raises `Conflict` if another request used the key."""
     query = select(idempotency).where(idempotency.c.owner == owner, idempotency.c.key == key)
@@ -24,17 +32,24 @@ async def find(connection: AsyncConnection, owner: str, key: str, mark: str) -> 
     if row is None:
         return None
     if row["fingerprint"] != mark:
-        raise Conflict(
-            "this Idempotency-Key was used for another request: take a new key for a new request",
-            code="idempotency_key_reused",
-        )
+        raise _reused()
     return str(row["resource_id"])
 
 
 async def keep(connection: AsyncConnection, owner: str, key: str, mark: str, resource_id: str) -> None:
-    await connection.execute(
-        insert(idempotency).values(owner=owner, key=key, fingerprint=mark, resource_id=resource_id, created_at=now())
+    """Bind the key to what was made, as the last thing of its transaction.
+
+    Requests that are the same wait for one another before they look for the key (for the owner's lock, or the session's head
+    row): so one that took it meanwhile was another request, and is a `Conflict` too.
+    """
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    kept = await connection.execute(
+        insert(idempotency)
+        .values(owner=owner, key=key, fingerprint=mark, resource_id=resource_id, created_at=now())
+        .on_conflict_do_nothing()
     )
+    if kept.rowcount == 0:
+        raise _reused()
 
 
 async def forget_old(connection: AsyncConnection) -> None:

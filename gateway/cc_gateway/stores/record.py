@@ -41,6 +41,8 @@ class Recording:
     connection: AsyncConnection
     session_id: str
     last_seq: int
+    incarnation: int
+    """The one that lives, for as long as this transaction does."""
     appended: list[RecordedEvent] = field(default_factory=list)
 
     def append(self, body: BaseModel, *, turn_id: str | None = None) -> RecordedEvent:
@@ -78,10 +80,10 @@ async def recording_in(
             heads.c.incarnation == fence.incarnation,
             heads.c.outbox_n == fence.outbox_n,
         ).values(outbox_n=outbox_n)
-    last_seq = (await connection.execute(lock.returning(heads.c.last_seq))).scalar_one_or_none()
-    if last_seq is None:
+    head = (await connection.execute(lock.returning(heads.c.last_seq, heads.c.incarnation))).one_or_none()
+    if head is None:
         raise _missing(session_id, fence)
-    record = Recording(connection, session_id, last_seq)
+    record = Recording(connection, session_id, *head)
     yield record
     if record.appended:
         await connection.execute(insert(events), [_to_row(event) for event in record.appended])

@@ -54,6 +54,8 @@ sessions = Table(
     Column("config", Text, nullable=False),
     Column("workspace_type", String(16), nullable=False),
     Column("workspace_id", String(64)),
+    Column("workspace_git_repo", Text),
+    Column("workspace_git_branch", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("stop_requested", Boolean, nullable=False),

@@ -1,19 +1,22 @@
 """Queries over sessions. Each takes a connection of `Database`, and so composes into one transaction."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cc_gateway.models import Session, SessionConfig, SessionStatus, Workspace, now
-from cc_gateway.stores.schema import heads, sessions, turns
+from cc_gateway.errors import Fenced
+from cc_gateway.models import Session, SessionConfig, SessionStatus, TurnStatus, Workspace, now
+from cc_gateway.stores.schema import events, heads, sessions, turns
+
+ERASED_AT_ONCE: Final = 10_000
 
 
 def _to_session(row: RowMapping) -> Session:
     fields = dict(row)
-    fields["workspace"] = Workspace(type=fields.pop("workspace_type"), id=fields.pop("workspace_id"))
+    fields["workspace"] = Workspace(**{name: fields.pop(f"workspace_{name}") for name in Workspace.model_fields})
     fields["status"] = SessionStatus(fields["status"])
     fields["metadata"] = orjson.loads(fields["metadata"])
     fields["config"] = SessionConfig.model_validate_json(fields["config"])
@@ -30,8 +33,7 @@ async def add(connection: AsyncConnection, session: Session) -> None:
             title=session.title,
             metadata=orjson.dumps(session.metadata).decode(),
             config=session.config.model_dump_json(exclude_unset=True),
-            workspace_type=session.workspace.type,
-            workspace_id=session.workspace.id,
+            **{f"workspace_{name}": value for name, value in session.workspace.model_dump().items()},
             created_at=session.created_at,
             updated_at=session.updated_at,
             stop_requested=session.stop_requested,
@@ -108,6 +110,9 @@ async def change(connection: AsyncConnection, session_id: str, **values: Any) ->
     await connection.execute(update(sessions).where(sessions.c.id == session_id).values(updated_at=now(), **values))
 
 
+_WITH_TURNS = select(turns.c.session_id).where(turns.c.status.in_((TurnStatus.QUEUED.value, TurnStatus.RUNNING.value)))
+
+
 async def wanted(connection: AsyncConnection) -> list[str]:
     """Sessions that the reconciler has to look at: all but those that rest with nothing left to do."""
     resting = (SessionStatus.ASLEEP.value, SessionStatus.STOPPED.value, SessionStatus.FAILED.value)
@@ -115,16 +120,22 @@ async def wanted(connection: AsyncConnection) -> list[str]:
         sessions.c.status.not_in(resting)
         | sessions.c.handle.is_not(None)
         | sessions.c.deleted_at.is_not(None)
-        | sessions.c.id.in_(select(turns.c.session_id).where(turns.c.status.in_(("queued", "running"))))
+        | sessions.c.id.in_(_WITH_TURNS)
     )
     return list((await connection.execute(query)).scalars())
 
 
-async def using_workspace(connection: AsyncConnection, owner: str, workspace_id: str) -> list[Session]:
-    query = select(sessions).where(
-        sessions.c.owner == owner, sessions.c.workspace_id == workspace_id, sessions.c.deleted_at.is_(None)
+async def in_same_workspace(connection: AsyncConnection, session: Session) -> str | None:
+    """Another session that works in this one's persistent workspace: one that has a place to run or will get one."""
+    away = (SessionStatus.STOPPED.value, SessionStatus.FAILED.value)
+    query = select(sessions.c.id).where(
+        sessions.c.owner == session.owner,
+        sessions.c.workspace_id == session.workspace.id,
+        sessions.c.id != session.id,
+        sessions.c.deleted_at.is_(None),
+        sessions.c.status.not_in(away) | sessions.c.id.in_(_WITH_TURNS),
     )
-    return [_to_session(row) for row in (await connection.execute(query)).mappings()]
+    return (await connection.execute(query.limit(1))).scalar_one_or_none()
 
 
 async def counts_by_status(connection: AsyncConnection) -> dict[str, int]:
@@ -133,8 +144,19 @@ async def counts_by_status(connection: AsyncConnection) -> dict[str, int]:
 
 
 async def begin_incarnation(connection: AsyncConnection, session: Session, *, redis_hash: str, at: datetime) -> int:
-    """Number a new life of the session's wrapper. From here on, whatever an older one says is fenced off."""
+    """Number a new life of the session's wrapper. From here on, whatever an older one says is fenced off.
+
+    Raises:
+        Fenced: another gateway has numbered one since `session` was read.
+    """
     incarnation = session.incarnation + 1
+    numbered = await connection.execute(
+        update(heads)
+        .where(heads.c.session_id == session.id, heads.c.incarnation == session.incarnation)
+        .values(incarnation=incarnation, outbox_n=0)
+    )
+    if numbered.rowcount == 0:
+        raise Fenced(f"incarnation {session.incarnation} of {session.id} is over")
     await change(
         connection,
         session.id,
@@ -147,12 +169,16 @@ async def begin_incarnation(connection: AsyncConnection, session: Session, *, re
         idle_since=None,
         redis_hash=redis_hash,
     )
-    await connection.execute(
-        update(heads).where(heads.c.session_id == session.id).values(incarnation=incarnation, outbox_n=0)
-    )
     return incarnation
 
 
 async def erase(connection: AsyncConnection, session_id: str) -> None:
-    """Remove the session and, by cascade, all that hangs on it."""
+    """Remove the session and all that hangs on it: the head first, which is whose lock writers of the session wait for.
+
+    Events go in slices: a record may be so long that one statement would take longer than it may.
+    """
+    gone = delete(heads).where(heads.c.session_id == session_id).returning(heads.c.last_seq)
+    last_seq = (await connection.execute(gone)).scalar_one_or_none() or 0
+    for end in range(ERASED_AT_ONCE, last_seq + ERASED_AT_ONCE, ERASED_AT_ONCE):
+        await connection.execute(delete(events).where(events.c.session_id == session_id, events.c.seq <= end))
     await connection.execute(delete(sessions).where(sessions.c.id == session_id))

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.models import ENDED, LIVE, Turn, TurnState, TurnStatus, now
@@ -37,21 +37,25 @@ async def add(
     """Queue a turn behind all others of its session; the caller holds the session's head row."""
     last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session_id)
     number = (await connection.execute(last)).scalar_one() + 1
-    await connection.execute(
-        insert(turns).values(
-            id=turn_id,
-            session_id=session_id,
-            number=number,
-            status=TurnStatus.QUEUED.value,
-            content=orjson.dumps(content).decode(),
-            created_at=created_at or now(),
-            attempt=0,
-            model_requested=False,
-            outcome="{}",
-        )
+    turn = Turn(
+        id=turn_id,
+        session_id=session_id,
+        number=number,
+        status=TurnStatus.QUEUED,
+        content=content,
+        created_at=created_at or now(),
+        started_at=None,
+        ended_at=None,
+        incarnation=None,
+        attempt=0,
+        model_requested=False,
+        interrupt_reason=None,
+        interrupted_at=None,
+        outcome={},
     )
-    turn = await get(connection, session_id, turn_id)
-    assert turn is not None
+    row = {column.name: getattr(turn, column.name) for column in turns.c}
+    row |= {"status": turn.status.value, "content": orjson.dumps(content).decode(), "outcome": "{}"}
+    await connection.execute(insert(turns).values(row))
     return turn
 
 
@@ -129,10 +133,13 @@ async def _first(connection: AsyncConnection, session_id: str, status: TurnStatu
 
 
 async def start(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:
-    """queued → running on this incarnation. False where it is queued no more."""
+    """queued → running on this incarnation. False where it is queued no more, or another of its session runs.
+
+    The caller holds the session's head row; an index keeps a second turn from running even where it does not.
+    """
     result = await connection.execute(
         update(turns)
-        .where(turns.c.id == turn_id, turns.c.status == TurnStatus.QUEUED.value)
+        .where(turns.c.id == turn_id, turns.c.status == TurnStatus.QUEUED.value, ~_another_runs())
         .values(
             status=TurnStatus.RUNNING.value,
             incarnation=incarnation,
@@ -142,6 +149,12 @@ async def start(connection: AsyncConnection, turn_id: str, incarnation: int) -> 
         )
     )
     return result.rowcount == 1
+
+
+def _another_runs() -> ColumnElement[bool]:
+    other = turns.alias()
+    same_session = other.c.session_id == turns.c.session_id
+    return select(other.c.id).where(same_session, other.c.status == TurnStatus.RUNNING.value).exists()
 
 
 async def requeue(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from cc_gateway.errors import Conflict, Fenced, NotFound
 from cc_gateway.models import TurnStatus, now
@@ -137,17 +136,6 @@ async def test_a_turn_that_the_model_has_heard_of_is_never_queued_again(database
         await turns.start(connection, turn_id, 2)
         await turns.mark_model_request(connection, session_id, 2)
         assert not await turns.requeue(connection, turn_id, 2)
-
-
-async def test_one_turn_runs_at_a_time_even_if_the_code_forgets(database: Database, session_id: str) -> None:
-    first, second = new_id(TURN), new_id(TURN)
-    async with database.write() as connection:
-        for turn_id in (first, second):
-            await turns.add(connection, turn_id, session_id, [])
-        await turns.start(connection, first, 1)
-    with pytest.raises(IntegrityError):
-        async with database.write() as connection:
-            await turns.start(connection, second, 1)
 
 
 async def test_an_idempotency_key_means_one_request(database: Database) -> None:

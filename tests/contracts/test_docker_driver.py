@@ -182,7 +182,7 @@ async def test_an_engine_that_does_not_answer_is_no_failure_of_the_session(short
     [
         (
             {"image": "cc-docker-session:none"},
-            "has no image cc-docker-session:none: scripts/build-container.sh builds it",
+            "has no image cc-docker-session:none: scripts/build-container.sh builds",
         ),
         ({"runtime": "no-such-runtime"}, "has no runtime no-such-runtime"),
     ],
@@ -195,9 +195,27 @@ async def test_what_is_missing_is_named_with_its_mend(options: dict[str, str], s
 async def test_an_image_of_other_sources_is_refused(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch, session_image: str
 ) -> None:
-    monkeypatch.setattr("cc_gateway.drivers.docker.driver.sources", lambda: "000000000000")
+    monkeypatch.setattr("cc_gateway.drivers.docker.image.sources", lambda: "000000000000")
     with pytest.raises(DriverError, match="built from other sources"):
         await make_driver(short_dir, image=session_image).open()
+
+
+async def test_an_image_on_top_of_ours_is_taken_and_one_with_another_wrapper_is_not(
+    driver: DockerDriver, make_spec: MakeSpec, session_image: str
+) -> None:
+    try:
+        for label, tag in ((image.sources(), "fresh"), ("000000000000", "stale")):
+            change = f"LABEL {image.SOURCES_LABEL}={label}"
+            made = docker.run("create", session_image)
+            docker.run("commit", "--change", change, made, f"cc-docker-test:{tag}")
+            docker.run("rm", made)
+        handle = await driver.start(replace(make_spec(), image="cc-docker-test:fresh"))
+        assert await driver.poll(handle) is None
+        with pytest.raises(DriverError, match="cc-docker-test:stale was built from other sources"):
+            await driver.start(replace(make_spec(), image="cc-docker-test:stale"))
+        await driver.stop(handle, grace=0)
+    finally:
+        docker.run("rmi", "--force", "cc-docker-test:fresh", "cc-docker-test:stale", check=False)
 
 
 def test_script_and_gateway_name_the_same_image(session_image: str) -> None:

@@ -30,7 +30,7 @@ from cc_gateway.drivers.docker.container import (
     session_container,
 )
 from cc_gateway.drivers.docker.engine import Engine, Missing, NameTaken
-from cc_gateway.drivers.docker.image import BUILD, SOURCES_LABEL, own_tag, sources
+from cc_gateway.drivers.docker.image import BUILD, checked, own_tag
 from cc_gateway.drivers.git import own_words
 from cc_gateway.drivers.logs import LogFile, last_lines
 
@@ -86,31 +86,12 @@ class DockerDriver(SessionDriver):
             await self._engine.close()
             raise
 
-    async def inspect_image(self) -> dict[str, Any]:
-        """What the engine knows of the image of sessions that name none.
+    async def inspect_image(self, image: str | None = None) -> dict[str, Any]:
+        """What the engine knows of this image, or of the one of sessions that name none.
 
         Raises `DriverError` where it is missing, or has another wrapper in it than the one this gateway knows.
         """
-        if self._image is None:
-            raise DriverError(
-                "which image do sessions run in? Set CC_SESSION_IMAGE to the name that scripts/build-container.sh prints",
-                code="image_missing",
-                retryable=False,
-            )
-        found = await self._engine.image(self._image)
-        if found is None:
-            raise DriverError(
-                f"the engine has no image {self._image}: {BUILD} builds it", code="image_missing", retryable=False
-            )
-        built_from = ((found.get("Config") or {}).get("Labels") or {}).get(SOURCES_LABEL)
-        if built_from != sources():
-            raise DriverError(
-                f"the image {self._image} was built from other sources ({built_from}) than this gateway's ({sources()}):"
-                f" build it anew with {BUILD}",
-                code="image_stale",
-                retryable=False,
-            )
-        return found
+        return await checked(self._engine, image or self._image)
 
     def _check_runtime(self, info: dict[str, Any]) -> None:
         known = info.get("Runtimes") or {}
@@ -150,6 +131,8 @@ class DockerDriver(SessionDriver):
     async def _create(self, spec: SessionSpec) -> str:
         image = spec.image or self._image
         assert image
+        if image != self._image:
+            await self.inspect_image(image)
         labels = {
             DEPLOYMENT_LABEL: self._deployment,
             SESSION_LABEL: spec.session_id,
@@ -159,7 +142,7 @@ class DockerDriver(SessionDriver):
         try:
             return await self._engine.create(self._name_of(spec.session_id), config)
         except Missing as error:
-            message = f"the engine has no image {image}: pull or build it first"
+            message = f"the engine has no image {image} any more: {BUILD} builds ours"
             raise DriverError(message, code="image_missing", retryable=False) from error
 
     async def _started(self, container: str, status: str) -> str:

@@ -9,7 +9,10 @@ import importlib.util
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from cc_gateway.drivers.base import DriverError
+from cc_gateway.drivers.docker.engine import Engine
 
 REPOSITORY: Final = "cc-docker-session"
 SOURCES_LABEL: Final = "org.cc-docker.sources"
@@ -48,6 +51,30 @@ def own_tag() -> str | None:
     if not all(path.is_file() for _, path in recipe):
         return None
     return f"{REPOSITORY}:{_digest(sources() + chr(10) + _lines(recipe))}"
+
+
+async def checked(engine: Engine, image: str | None) -> dict[str, Any]:
+    """What the engine knows of an image in which sessions are to run.
+
+    Raises `DriverError` where it is missing, or has another wrapper in it than the one this gateway knows.
+    """
+    if image is None:
+        raise _refused("which image do sessions run in? Set CC_SESSION_IMAGE to the name that " + BUILD + " prints")
+    found = await engine.image(image)
+    if found is None:
+        raise _refused(f"the engine has no image {image}: {BUILD} builds ours, any other has to be pulled or built")
+    built_from = ((found.get("Config") or {}).get("Labels") or {}).get(SOURCES_LABEL)
+    if built_from != sources():
+        raise _refused(
+            f"the image {image} was built from other sources ({built_from}) than this gateway's ({sources()}): build it anew"
+            f" with {BUILD}, and what stands on it after it",
+            code="image_stale",
+        )
+    return found
+
+
+def _refused(message: str, *, code: str = "image_missing") -> DriverError:
+    return DriverError(message, code=code, retryable=False)
 
 
 def _lines(files: Iterable[tuple[str, Path]]) -> str:

@@ -1,6 +1,6 @@
-"""`python -m cc_gateway`: serve the gateway, make tokens, serve the scripted model, print documentation.
+"""`python -m cc_gateway`: serve the gateway, make tokens, serve the scripted model, examine the machine, print documentation.
 
-`cc-docker serve|token|scripted-model` call this.
+`cc-docker serve|token|scripted-model|doctor` call this.
 """
 
 import asyncio
@@ -205,6 +205,22 @@ def scripted_model(
         print(f"scripted model on http://{host}:{listener.getsockname()[1]}", flush=True)
         config = uvicorn.Config(create_scripted_app(rules), log_level="warning", access_log=False)
         _run(_Server(config).serve(sockets=[listener]))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="The gateway's data folder (CC_DATA_DIR).")] = None,
+) -> None:
+    """Look whether sessions can run here: what is wrong, and the command that mends it. Nothing is changed.
+
+    Example: cc-docker doctor --json
+    """
+    from cc_gateway.doctor.command import main as examine  # no other command has to wait for it
+
+    if data_dir:
+        os.environ["CC_DATA_DIR"] = str(data_dir.absolute())
+    raise typer.Exit(examine(for_programs=as_json))
 
 
 @app.command(hidden=True)

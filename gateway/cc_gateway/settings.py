@@ -146,7 +146,9 @@ class DriverSettings(_Section):
     session_memory: ByteSize = Field(
         ByteSize(2 * 1024**3), ge=64 * 1024**2, description="Memory of one session's container, such as `2GiB`."
     )
-    session_cpus: float = Field(2.0, gt=0, le=1024, description="CPUs of one session's container; may be a fraction.")
+    session_cpus: float = Field(
+        2.0, gt=0, le=1024, description="CPUs of one session's container, at most what there are; may be a fraction."
+    )
     session_pids: int = Field(512, ge=16, description="Processes and threads of one session's container.")
     session_files: int = Field(16_384, ge=256, description="Files that a process of a container may have open.")
     session_tmp: ByteSize = Field(

@@ -128,7 +128,7 @@ def test_a_gateway_that_dies_while_it_serves_is_told(start: Start, data_dir: Pat
     assert "error: the gateway ended" in err
 
 
-@pytest.mark.parametrize("command", ["serve", "token", "scripted-model"])
+@pytest.mark.parametrize("command", ["serve", "token", "scripted-model", "doctor"])
 def test_the_gateways_commands_get_all_their_arguments(start: Start, command: str) -> None:
     process = start(command, "--port", "8080", "--help", "-x", FAKE="argv")
     out, _ = process.communicate(timeout=60)

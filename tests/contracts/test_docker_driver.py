@@ -192,6 +192,19 @@ async def test_what_is_missing_is_named_with_its_mend(options: dict[str, str], s
         await make_driver(short_dir, **options).open()
 
 
+async def test_a_session_gets_no_more_cpus_than_there_are(
+    short_dir: Path, make_spec: MakeSpec, driver: DockerDriver
+) -> None:
+    greedy = make_driver(short_dir, limits=replace(LIMITS, cpus=1000))
+    await greedy.open()
+    try:
+        shown = docker.inspect(await greedy.start(make_spec()))
+        assert shown
+        assert 0 < shown["HostConfig"]["NanoCpus"] < 1000e9
+    finally:
+        await greedy.close()
+
+
 async def test_an_image_of_other_sources_is_refused(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch, session_image: str
 ) -> None:

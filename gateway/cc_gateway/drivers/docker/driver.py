@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,6 +82,7 @@ class DockerDriver(SessionDriver):
         try:
             await self.inspect_image()
             self._check_runtime(info)
+            self._fit_cpus(info)
         except BaseException:
             await self._engine.close()
             raise
@@ -102,6 +103,13 @@ class DockerDriver(SessionDriver):
                 code="runtime_missing",
                 retryable=False,
             )
+
+    def _fit_cpus(self, info: dict[str, Any]) -> None:
+        """The engine refuses to give a container more CPUs than it has."""
+        limits, there = self._guards.limits, float(info.get("NCPU") or 0)
+        if 0 < there < limits.cpus:
+            log.info("fewer_cpus", wanted=limits.cpus, there=there)
+            self._guards = replace(self._guards, limits=replace(limits, cpus=there))
 
     async def close(self) -> None:
         await self._engine.close()
@@ -193,20 +201,14 @@ class DockerDriver(SessionDriver):
         labels = {DEPLOYMENT_LABEL: self._deployment, SESSION_LABEL: order.session_id}
         config = clone_container(self._image, order, self._clone_network, self._guards, labels)
         await self._engine.remove(name)
-        container = await self._engine.create(name, config)
         try:
-            await self._engine.start(container)
             async with asyncio.timeout(order.timeout):
-                code = await self._engine.wait(container)
-            if code != 0:
-                raise DriverError(
-                    own_words(await self._engine.logs(container, 50)), code="clone_failed", retryable=False
-                )
+                code, output = await self._run_once(name, config)
         except TimeoutError:
             message = f"cloning took longer than {order.timeout:.0f} s (CC_CLONE_TIMEOUT)"
             raise DriverError(message, code="clone_failed", retryable=False) from None
-        finally:
-            await asyncio.shield(self._engine.remove(container))
+        if code != 0:
+            raise DriverError(own_words(output), code="clone_failed", retryable=False)
 
     async def probe(self, folders: Folders, command: list[str]) -> tuple[int, str]:
         """Run a command where a session would run, with such folders: its exit code, and what it printed.
@@ -215,7 +217,11 @@ class DockerDriver(SessionDriver):
         """
         assert self._image
         config = probe_container(self._image, command, folders, self._guards, {PROBE_LABEL: self._deployment})
-        container = await self._engine.create(f"cc-{self._deployment}-probe-{secrets.token_hex(4)}", config)
+        return await self._run_once(f"cc-{self._deployment}-probe-{secrets.token_hex(4)}", config)
+
+    async def _run_once(self, name: str, config: dict[str, Any]) -> tuple[int, str]:
+        """Run a container to its end and remove it: its exit code, and the end of what it printed."""
+        container = await self._engine.create(name, config)
         try:
             await self._engine.start(container)
             return await self._engine.wait(container), await self._engine.logs(container, 50)

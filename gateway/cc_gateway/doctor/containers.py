@@ -110,6 +110,6 @@ def _not_started(error: DriverError, data_dir: Path) -> Finding:
     if ("does not exist" in said and "source path" in said) or "not shared" in said:
         trouble = _elsewhere(data_dir)
         return failure("none can be started", f"{trouble.problem}: {said}", trouble.mend)
-    if "CPUs" in said:
-        return failure("none can be started", said, "set CC_SESSION_CPUS to what the engine has")
+    if "rlimit" in said:
+        return failure("none can be started", said, "set CC_SESSION_FILES to what the engine may give")
     return failure("none can be started", said, "see the engine's log: sudo journalctl -u docker -n 50")

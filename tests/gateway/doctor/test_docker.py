@@ -164,8 +164,8 @@ async def test_an_image_that_is_named_and_missing_is_a_failure(look: Look, sessi
 async def test_an_image_of_other_sources_is_a_failure(
     look: Look, session_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cc_gateway.drivers.docker.driver.sources", lambda: "000000000000")
-    result = of(await look(CC_DRIVER="docker"), "image")
+    monkeypatch.setattr("cc_gateway.drivers.docker.image.sources", lambda: "000000000000")
+    result = of(await look(CC_DRIVER="docker", CC_SESSION_IMAGE=session_image), "image")
     assert result.status is Status.FAILURE
     assert "built from other sources" in words(result)
 
@@ -180,9 +180,10 @@ async def test_a_runtime_that_the_engine_lacks_is_a_failure(look: Look, session_
 
 
 async def test_limits_that_the_engine_cannot_give_are_a_failure(look: Look, session_image: str) -> None:
-    result = of(await look(CC_DRIVER="docker", CC_SESSION_CPUS="1000"), "containers")
+    more_than_any_kernel_gives = str(2**31)
+    result = of(await look(CC_DRIVER="docker", CC_SESSION_FILES=more_than_any_kernel_gives), "containers")
     assert result.status is Status.FAILURE
-    assert "set CC_SESSION_CPUS" in words(result)
+    assert "set CC_SESSION_FILES" in words(result)
 
 
 def test_a_data_folder_that_the_engine_sees_otherwise_is_a_failure(place: Path, session_image: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,24 @@ async def test_a_container_that_nobody_wants_any_more_is_removed(
         assert docker.inspect(other), "another deployment's is left alone"
     finally:
         docker.run("rm", "--force", other)
+
+
+async def test_of_many_sessions_at_once_four_start_and_the_others_wait(api: Api) -> None:
+    session_ids = await asyncio.gather(*(api.open_session() for _ in range(9)))
+    spans = []
+    for session_id in session_ids:
+        await api.has_status(session_id, "idle", seconds=90)
+        begun = await api.has_event(session_id, "session.status_starting")
+        shown = docker.inspect(str((await api.session(session_id))["container_id"]))
+        assert shown
+        spans.append((moment(begun["processed_at"]), moment(shown["State"]["StartedAt"])))
+    at_once = [sum(begun <= time < started for begun, started in spans) for time, _ in spans]
+    assert 1 < max(at_once) <= 4, spans
+
+
+def moment(text: str) -> datetime:
+    """A moment in RFC 3339; the engine tells nanoseconds, of which Python takes six digits."""
+    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00")
 
 
 async def _gone(container: str) -> bool:

@@ -5,6 +5,7 @@ answers; a file that a dead gateway left behind is no gateway.
 """
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -79,7 +80,7 @@ def read_file(folder: Path) -> GatewayFile | None:
 def running(folder: Path) -> Gateway | None:
     """The gateway that runs on this folder; None where none does, also where a dead one left its file."""
     known = read_file(folder)
-    if known is None or not _lives(known.pid) or not answers(known.url):
+    if known is None or not _may_live(known) or not answers(known.url):
         return None
     return Gateway(known.url.rstrip("/"), known.token, known)
 
@@ -99,6 +100,11 @@ def answers(url: str, path: str = "/health/live") -> bool:
             return http.get(url.rstrip("/") + path).status_code == 200
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
+
+
+def _may_live(known: GatewayFile) -> bool:
+    """What runs in a container, or on another machine, has pids of its own, which say nothing here."""
+    return known.host not in (None, socket.gethostname()) or _lives(known.pid)
 
 
 def _lives(pid: int) -> bool:

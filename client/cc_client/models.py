@@ -139,6 +139,7 @@ class GatewayFile(_Answer):
 
     url: str
     pid: int
+    host: str | None = None
     token: str
     version: str = ""
     model: str | None = None

@@ -151,6 +151,7 @@ async def _serve_open(
     gateway = application.state.gateway
     facts = gateway.describe() | {
         "pid": os.getpid(),
+        "host": socket.gethostname(),
         "token": gateway.tokens.mint_user(LOCAL_SUBJECT, hours=LOCAL_TOKEN_HOURS),
     }
     _write_private(place, json.dumps(facts))

@@ -1,6 +1,7 @@
 """What an operator, or the kernel, may do to a container; and what becomes of its session."""
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.waiting import until
 from support.watching import asked_of, check_record
 
 pytestmark = pytest.mark.full
+CHECKOUT = Path(__file__).parents[2]
 LONG = "for i in $(seq 600); do sleep 0.1; done"
 REMEMBERS = scripted(bash("cat kept.txt"), says("{{all_prompts}} {{last_tool_result}}"), text="which tree")
 
@@ -187,6 +189,50 @@ async def test_a_container_that_nobody_wants_any_more_is_removed(
         assert docker.inspect(other), "another deployment's is left alone"
     finally:
         docker.run("rm", "--force", other)
+
+
+async def test_after_an_update_what_rests_is_started_anew_by_the_next_prompt(
+    own_gateway: Callable[..., GatewayProcess], short_dir: Path
+) -> None:
+    old = own_gateway(CC_KEEP_SESSIONS="true").start()
+    async with old.api() as api:
+        session_id = await api.open_session()
+        await api.chat(session_id, scripted(bash("echo kept > kept.txt"), says("yes"), text="remember alder"))
+    assert await asyncio.to_thread(old.stop) == 0
+    newer = await asyncio.to_thread(changed_checkout, short_dir / "newer")
+    updated = GatewayProcess(old.data_dir, PYTHONPATH=newer)
+    try:
+        await asyncio.to_thread(updated.start)
+        async with updated.api() as api:
+            await api.has_status(session_id, "asleep", seconds=30)
+            await resumes(api, session_id)
+            shown = docker.inspect(str((await api.session(session_id))["container_id"]))
+            assert shown
+            image = shown["Config"]["Image"]
+    finally:
+        updated.close()
+    docker.run("rmi", image)
+
+
+def changed_checkout(folder: Path) -> str:
+    """A copy of this checkout whose wrapper is another, with its image; the path on which Python finds its packages."""
+    folder.mkdir()
+    parts = ("protocol", "wrapper", "mcp-server", "gateway", "client")
+    others = (
+        "container",
+        "certs",
+        "scripts",
+        "pyproject.toml",
+        "constraints.txt",
+        "LICENSE",
+        "README.md",
+        ".dockerignore",
+    )
+    subprocess.run(["cp", "-a", *(str(CHECKOUT / name) for name in (*parts, *others)), str(folder)], check=True)
+    with (folder / "wrapper/cc_wrapper/__init__.py").open("a") as file:
+        file.write("\n# another version\n")
+    subprocess.run([folder / "scripts/build-container.sh"], check=True, timeout=600, stdout=subprocess.DEVNULL)
+    return ":".join(str(folder / part) for part in parts)
 
 
 async def test_of_many_sessions_at_once_four_start_and_the_others_wait(api: Api) -> None:

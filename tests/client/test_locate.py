@@ -43,6 +43,13 @@ def test_no_file_means_no_gateway_and_how_to_start_one() -> None:
     assert "cc-docker serve" in (caught.value.hint or "")
 
 
+def test_a_gateway_in_a_container_is_known_by_its_answer(data_dir: Path, stub: StubGateway) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait(10)
+    _write(data_dir, url=stub.url, pid=gone.pid, host="another-host")
+    assert locate.find().url == stub.url
+
+
 def test_a_file_whose_process_is_gone_means_no_gateway(data_dir: Path, stub: StubGateway) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -113,6 +113,15 @@ async def test_a_folder_that_is_missing_is_refused_and_leaves_nothing(
     assert spec.session_id not in [s async for s, _ in driver.running()]
 
 
+async def test_a_container_of_another_version_is_known_as_such(
+    driver: DockerDriver, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await driver.start(make_spec())
+    assert not await driver.outdated(handle)
+    monkeypatch.setattr("cc_gateway.drivers.docker.image.sources", lambda: "000000000000")
+    assert await driver.outdated(handle)
+
+
 async def test_an_image_that_is_not_there_is_named(driver: DockerDriver, make_spec: MakeSpec) -> None:
     with pytest.raises(DriverError, match="no image nobody/has:it") as caught:
         await driver.start(replace(make_spec(), image="nobody/has:it"))

@@ -111,6 +111,10 @@ class SessionDriver(ABC):
     async def resume(self, handle: str) -> None:  # noqa: B027
         """Let it go on if it is paused."""
 
+    async def outdated(self, handle: str) -> bool:
+        """Whether it runs another wrapper than a start would now: the gateway has been updated in between."""
+        return False
+
     @abstractmethod
     async def stop(self, handle: str, *, grace: float = 10) -> None:
         """End it and all that it started: ask, wait at most `grace` seconds, then kill. Idempotent, and bounded."""

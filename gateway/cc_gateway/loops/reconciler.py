@@ -76,6 +76,8 @@ class Reconciler:
         self._turns = turn_service
         self._settings = settings
         self._limits = limits
+        self._began = now()
+        self._known_as_current: set[str] = set()
         self._looks = Looks(self._look)
         self.wake = self._looks.wake
 
@@ -222,10 +224,21 @@ class Reconciler:
             return LOOK_SECONDS
         limit = timedelta(seconds=session.config.idle_timeout_seconds or self._limits.idle_timeout_seconds)
         left = (session.idle_since + limit - now()).total_seconds()
-        if left <= 0:
+        if left <= 0 or await self._is_outdated(session):
             await self._end(session, Ending(SessionStatus.ASLEEP, "session_lost", grace=self._settings.stop_grace))
             return 0
         return min(REST_SECONDS, max(left, 0.01))
+
+    async def _is_outdated(self, session: Session) -> bool:
+        """Whether another version of us has started it, with another wrapper. Only what is older than this gateway can be."""
+        handle, began = session.handle, session.incarnation_started_at
+        if handle is None or began is None or began > self._began or handle in self._known_as_current:
+            return False
+        if await self._driver.outdated(handle):
+            log.info("session_outdated", session_id=session.id)
+            return True
+        self._known_as_current.add(handle)
+        return False
 
     async def _end(self, session: Session, ending: Ending) -> None:
         await self._lifecycle.end(session, ending, lambda: self._relays.drain(session))

@@ -30,7 +30,7 @@ from cc_gateway.drivers.docker.container import (
     session_container,
 )
 from cc_gateway.drivers.docker.engine import Engine, Missing, NameTaken
-from cc_gateway.drivers.docker.image import BUILD, checked, own_tag
+from cc_gateway.drivers.docker.image import BUILD, checked, is_ours, own_tag
 from cc_gateway.drivers.git import own_words
 from cc_gateway.drivers.logs import LogFile, last_lines
 
@@ -180,6 +180,10 @@ class DockerDriver(SessionDriver):
     async def resume(self, handle: str) -> None:
         if await self.paused(handle):
             await self._engine.unpause(_checked(handle))
+
+    async def outdated(self, handle: str) -> bool:
+        found = await self._engine.inspect(_checked(handle))
+        return found is not None and not is_ours(found)
 
     async def stop(self, handle: str, *, grace: float = 10) -> None:
         found = await self._engine.inspect(_checked(handle))

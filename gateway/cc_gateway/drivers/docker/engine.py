@@ -42,7 +42,9 @@ class Engine:
         try:
             self._client = Docker(url=self._url, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
         except (AssertionError, ValueError, OSError, DockerContextInvalidError, DockerContextTLSError) as error:
-            raise DriverAway(f"no Docker engine found ({error or 'there is no socket'})", code="engine_away") from error
+            raise DriverAway(
+                f"no Docker engine found ({str(error) or 'there is no socket'})", code="engine_away"
+            ) from error
         try:
             async with _translated(), asyncio.timeout(PING_SECONDS):
                 return dict(await self._client.system.info())
@@ -143,6 +145,13 @@ async def _translated() -> AsyncIterator[None]:
     except DockerError as error:
         if error.status == NO_ANSWER:
             raise DriverAway(error.message, code="engine_away") from error
+        if "bind source path does not exist" in error.message or "mounts denied" in error.message.lower():
+            raise DriverError(
+                f"the Docker engine does not see the gateway's data folder ({error.message}): it must have the same path in the"
+                " gateway and on the engine's machine, see docs/deployment.md",
+                code="data_dir_not_shared",
+                retryable=False,
+            ) from error
         kind = {404: Missing, 409: NameTaken}.get(error.status, DriverError)
         raise kind(f"the Docker engine says: {error.message}", code="engine_refused") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

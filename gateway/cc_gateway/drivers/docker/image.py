@@ -63,14 +63,23 @@ async def checked(engine: Engine, image: str | None) -> dict[str, Any]:
     found = await engine.image(image)
     if found is None:
         raise _refused(f"the engine has no image {image}: {BUILD} builds ours, any other has to be pulled or built")
-    built_from = ((found.get("Config") or {}).get("Labels") or {}).get(SOURCES_LABEL)
-    if built_from != sources():
+    if not is_ours(found):
+        built_from = _labels(found).get(SOURCES_LABEL)
         raise _refused(
             f"the image {image} was built from other sources ({built_from}) than this gateway's ({sources()}): build it anew"
             f" with {BUILD}, and what stands on it after it",
             code="image_stale",
         )
     return found
+
+
+def is_ours(inspected: dict[str, Any]) -> bool:
+    """Whether an image has the wrapper that this gateway knows; or a container, which inherits the labels of its image."""
+    return _labels(inspected).get(SOURCES_LABEL) == sources()
+
+
+def _labels(inspected: dict[str, Any]) -> dict[str, str]:
+    return (inspected.get("Config") or {}).get("Labels") or {}
 
 
 def _refused(message: str, *, code: str = "image_missing") -> DriverError:

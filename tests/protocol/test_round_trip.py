@@ -41,7 +41,7 @@ def from_schema(schema: dict[str, Any], definitions: dict[str, Any]) -> st.Searc
         case "string":
             return st.builds(lambda: new_id(EVENT)) if "pattern" in schema else st.text(min_size=1)
         case "integer":
-            return st.integers(max(schema.get("minimum", -1000), -1000), 10**9)
+            return st.integers(max(schema.get("minimum", -1000), -1000), min(schema.get("maximum", 10**9), 10**9))
         case "number":
             return st.floats(0, 1e9)
         case "boolean":

@@ -34,6 +34,7 @@ from cc_gateway.redis.endpoint import RedisEndpoint
 from cc_gateway.services.cloning import Cloning
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.folders import Layout
+from cc_gateway.services.hosts import Hosts
 from cc_gateway.services.incarnations import Incarnations
 from cc_gateway.services.launching import LaunchPolicy
 from cc_gateway.services.lifecycle import Lifecycle
@@ -179,7 +180,8 @@ class Gateway:
         """Start the loops, and wire their wakes."""
         settings = self.settings
         relays = Relays(recorder.database, bus, settings.limits.max_event_bytes)
-        cloning = Cloning(self.driver, self.layout, settings.driver.clone_timeout)
+        hosts = Hosts(private=settings.driver.clone_private)
+        cloning = Cloning(self.driver, self.layout, settings.driver.clone_timeout, hosts)
         lifecycle = Lifecycle(
             recorder, bus, self.driver, doors, self.layout, policy, self.tokens, cloning, settings.driver
         )
@@ -187,6 +189,7 @@ class Gateway:
             recorder, bus, self.driver, lifecycle, relays, turn_service, settings.driver, settings.limits
         )
         recorder.wake = relays.wake = cloning.wake = reconciler.wake
+        turn_service.is_heard = reconciler.hears
         task = asyncio.create_task(reconciler.run(), name="reconciler")
 
         async def stop() -> None:

@@ -153,7 +153,7 @@ class Workspace(BaseModel):
     git_repo: str | None = Field(
         None,
         max_length=2048,
-        pattern=r"^https?://[^\s/?#@]+/[^\s]*$",
+        pattern=r"^https?://[^\s/?#@]+/[^\s?#]*$",
         description="Address of a repository, without password.",
     )
     git_branch: str | None = Field(

@@ -170,6 +170,9 @@ class DriverSettings(_Section):
     )
     skills_dir: Path | None = Field(None, description="Folder of the skills that sessions may name (`NAME/SKILL.md`).")
     clone_timeout: float = Field(600.0, gt=0, description="Longest clone of a git workspace, in seconds.")
+    clone_private: bool = Field(
+        False, description="Let repositories be cloned from private addresses, this machine's own among them."
+    )
     clone_network: str = Field("bridge", description="Network of the container in which a repository is cloned.")
     start_timeout: float = Field(60.0, gt=0, description="Longest start of a session, in seconds.")
     setup_timeout: float = Field(

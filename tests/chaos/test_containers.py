@@ -191,6 +191,22 @@ async def test_a_container_that_nobody_wants_any_more_is_removed(
         docker.run("rm", "--force", other)
 
 
+async def test_a_session_deleted_while_it_starts_is_gone_after_a_restart_and_leaves_no_container(
+    own_gateway: Callable[..., GatewayProcess],
+) -> None:
+    gateway = own_gateway(CC_KEEP_SESSIONS="true").start()
+    async with gateway.api() as api:
+        session_id = await api.open_session()
+        await until(lambda: _some_container(session_id), "its container")
+        assert (await api.delete(f"sessions/{session_id}")).status_code == 204
+    await asyncio.to_thread(gateway.kill)
+    await asyncio.to_thread(gateway.start)
+    await until(lambda: _no_container(session_id), "its container to go", 20)  # sooner than the next sweep
+    home = gateway.data_dir / "sessions" / session_id
+    log = gateway.data_dir / "logs" / f"{session_id}.log"
+    await until(lambda: _no_path(home, log), "its files to go", 20)
+
+
 async def test_after_an_update_what_rests_is_started_anew_by_the_next_prompt(
     own_gateway: Callable[..., GatewayProcess], short_dir: Path
 ) -> None:
@@ -255,6 +271,14 @@ def moment(text: str) -> datetime:
 
 async def _gone(container: str) -> bool:
     return docker.inspect(container) is None
+
+
+async def _some_container(session_id: str) -> bool:
+    return not await _no_container(session_id)
+
+
+async def _no_path(*paths: Path) -> bool:
+    return not any(path.exists() for path in paths)
 
 
 async def _no_container(session_id: str) -> bool:

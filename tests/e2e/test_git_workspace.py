@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,22 @@ async def test_a_session_that_is_deleted_while_it_is_cloned_leaves_nothing(
         assert not docker.containers(**{"org.cc-docker.session": session_id})
 
 
+async def test_a_repository_on_a_private_address_is_refused_where_that_is_not_allowed(
+    own_gateway: Callable[..., GatewayProcess], repositories: str
+) -> None:
+    gateway = own_gateway(CC_CLONE_PRIVATE="false").start()
+    async with gateway.api() as api:
+        session_id = await api.open_session(workspace=workspace(f"{repositories}/one"))
+        failed = await api.has_status(session_id, "failed")
+        assert "no public address" in failed["reason"]
+
+
+async def test_a_redirect_is_not_followed(api: Api, repositories: str) -> None:
+    session_id = await api.open_session(workspace=workspace(f"{repositories}/redirect/one"))
+    failed = await api.has_status(session_id, "failed")
+    assert "redirect" in failed["reason"].lower() or "302" in failed["reason"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -100,6 +116,8 @@ async def test_a_session_that_is_deleted_while_it_is_cloned_leaves_nothing(
         {"type": "git", "git_repo": "--upload-pack=x"},
         {"type": "git", "git_repo": "https://user:password@example.com/a/b"},
         {"type": "git", "git_repo": "https://example.com/a b"},
+        {"type": "git", "git_repo": "http://169.254.169.254/latest?x="},
+        {"type": "git", "git_repo": "https://example.com/a#b"},
         {"type": "git", "git_repo": "https://example.com/a", "git_branch": "--upload-pack=x"},
     ],
     ids=str,

@@ -41,7 +41,12 @@ class GatewayProcess:
 
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("CC_", "ANTHROPIC_", "CLAUDE_"))}
-        defaults = {"CC_DATA_DIR": str(self.data_dir), "CC_SCRIPTED": "true", "CC_LOG_LEVEL": "info"}
+        defaults = {
+            "CC_DATA_DIR": str(self.data_dir),
+            "CC_SCRIPTED": "true",
+            "CC_LOG_LEVEL": "info",
+            "CC_CLONE_PRIVATE": "true",
+        }
         return clean | defaults | stack.environment(self.data_dir) | self._environment
 
     def start(self, *arguments: str) -> "GatewayProcess":

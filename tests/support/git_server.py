@@ -14,6 +14,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         return
 
+    def do_GET(self) -> None:
+        """Files; and what begins with /redirect/ is elsewhere."""
+        if not self.path.startswith("/redirect/"):
+            super().do_GET()
+            return
+        self.send_response(302)
+        self.send_header("Location", self.path.removeprefix("/redirect"))
+        self.end_headers()
+
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True

@@ -40,10 +40,15 @@ def services(connection: HTTPConnection) -> Services:
     return found
 
 
+async def _provided(connection: HTTPConnection) -> Services:
+    """The same for routes: FastAPI calls what is not a coroutine in a thread, with every request."""
+    return services(connection)
+
+
 _bearer = HTTPBearer(auto_error=False, description="A user token: `cc-docker token`, or one of your own issuer.")
 
 
-def principal(
+async def principal(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     if credentials is None:
@@ -51,7 +56,7 @@ def principal(
     return services(request).tokens.verify_user(credentials.credentials)
 
 
-Deps = Annotated[Services, Depends(services)]
+Deps = Annotated[Services, Depends(_provided)]
 Caller = Annotated[Principal, Depends(principal)]
 
 

@@ -63,6 +63,8 @@ class Clone:
     branch: str | None
     into: Path
     timeout: float
+    resolve: str | None = None
+    """`host:port:address[,…]`: where the host is, as it has been checked. None: whatever the name says."""
 
 
 @dataclass(frozen=True)

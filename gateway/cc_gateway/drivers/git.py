@@ -16,9 +16,13 @@ TELLING: Final = re.compile(r"^(fatal|error|warning|remote):")
 MAX_WORDS: Final = 1500
 
 
-def clone_command(url: str, branch: str | None) -> list[str]:
-    """Clones into the folder in which it is run, which has to be empty."""
-    options = [part for setting in PROTOCOLS for part in ("-c", setting)]
+def clone_command(url: str, branch: str | None, resolve: str | None = None) -> list[str]:
+    """Clones into the folder in which it is run, which has to be empty.
+
+    Redirects are not followed: they would lead past the check of the address in `resolve` (curl's form).
+    """
+    settings = (*PROTOCOLS, "http.followRedirects=false", *([f"http.curloptResolve={resolve}"] if resolve else ()))
+    options = [part for setting in settings for part in ("-c", setting)]
     chosen = ["--branch", branch] if branch else []
     return ["git", *options, "clone", "--no-recurse-submodules", *chosen, "--", url, "."]
 

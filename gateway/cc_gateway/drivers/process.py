@@ -31,6 +31,7 @@ from cc_protocol.launch import RUN_DIR_ENV
 
 log = structlog.get_logger(__name__)
 
+MAX_WORDS: Final = 64 * 1024
 CLONING: Final = 0
 """What stands for the incarnation in the mark of a clone."""
 
@@ -202,7 +203,7 @@ class ProcessDriver(SessionDriver):
         if git is None:
             raise DriverError("git is not installed on the gateway's machine", code="git_missing", retryable=False)
         await asyncio.to_thread(self._kill_marked, order.session_id, CLONING)
-        command = [git, *clone_command(order.url, order.branch)[1:]]
+        command = [git, *clone_command(order.url, order.branch, order.resolve)[1:]]
         if self._bubblewrap:
             command = confine_to_one_folder(self._bubblewrap, order.into, command)
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | ENVIRONMENT
@@ -218,7 +219,7 @@ class ProcessDriver(SessionDriver):
         )
         try:
             async with asyncio.timeout(order.timeout):
-                output, _ = await child.communicate()
+                output = await _end_of_output(child)
         except TimeoutError:
             message = f"cloning took longer than {order.timeout:.0f} s (CC_CLONE_TIMEOUT)"
             raise DriverError(message, code="clone_failed", retryable=False) from None
@@ -253,6 +254,16 @@ class ProcessDriver(SessionDriver):
                 matches = found == prefix if session_id else found.startswith(prefix)
                 if matches and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
+
+
+async def _end_of_output(child: asyncio.subprocess.Process) -> bytes:
+    """Wait for its end; the last of what it wrote, however much that was."""
+    assert child.stdout
+    kept = b""
+    while chunk := await child.stdout.read(MAX_WORDS):
+        kept = (kept + chunk)[-MAX_WORDS:]
+    await child.wait()
+    return kept
 
 
 def _birth(pid: int) -> int:

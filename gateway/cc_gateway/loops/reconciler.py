@@ -101,6 +101,13 @@ class Reconciler:
     async def close(self) -> None:
         await self._looks.close()
 
+    def hears(self, session: Session) -> bool:
+        """Whether the wrapper of the session's present incarnation was heard just now: it takes a prompt without a look."""
+        liveness = self._relays.liveness(session)
+        if liveness is None or liveness.assumed or liveness.fatal is not None:
+            return False
+        return liveness.silent_seconds < FRESH_SECONDS
+
     # ------------------------------------------------------------ what to do
 
     async def _look(self, session_id: str) -> float | None:
@@ -126,9 +133,7 @@ class Reconciler:
             session = await sessions.get(connection, session_id)
             if session is None:
                 return None
-            return _View(
-                session, await turns.running(connection, session_id), await turns.next_queued(connection, session_id)
-            )
+            return _View(session, *await turns.next_two(connection, session_id))
 
     async def _without_place(self, view: _View) -> float | None:
         """Nothing runs: start it where it is wanted."""
@@ -266,7 +271,8 @@ class Reconciler:
         for session_id, handle in found:
             async with self._database.read() as connection:
                 session = await sessions.get(connection, session_id)
-            if session and session.status in LIVE and session.handle in (handle, None):
+            wanted = session and session.status in LIVE and not session.deleted_at
+            if session and wanted and session.handle in (handle, None):
                 continue
             log.warning("orphan_ended", session_id=session_id, handle=handle)
-            await self._driver.stop(handle, grace=0)
+            await self._lifecycle.end_orphan(session_id, handle, known=session is not None)

@@ -36,18 +36,20 @@ class Liveness:
     """What is known of a wrapper: by the relay's own clock, and only as long as Redis was there to tell."""
 
     heard_at: float = field(default_factory=time.monotonic)
+    assumed: bool = True
+    """Whether nothing was heard since it began, Redis was away, or the wrapper was paused."""
     beat: Beat | None = None
     beat_at: float = 0.0
     fatal: Fatal | None = None
 
     def heard(self, beat: Beat | None) -> None:
-        self.heard_at = time.monotonic()
+        self.heard_at, self.assumed = time.monotonic(), False
         if beat:
             self.beat, self.beat_at = beat, self.heard_at
 
     def excuse(self) -> None:
         """Redis was away, or the wrapper was paused: silence counts from now on."""
-        self.heard_at = time.monotonic()
+        self.heard_at, self.assumed = time.monotonic(), True
 
     @property
     def silent_seconds(self) -> float:
@@ -175,6 +177,13 @@ class Relays:
         relay = Relay(session, self._database, self._bus, lambda session_id: self.wake(session_id), self._max_bytes)
         self._relays[session.id] = relay
         return relay
+
+    def liveness(self, session: Session) -> Liveness | None:
+        """What is known of the wrapper of the session's present incarnation, where this gateway has its relay."""
+        relay = self._relays.get(session.id)
+        if relay is None or relay.done or relay.incarnation != session.incarnation:
+            return None
+        return relay.liveness
 
     async def drain(self, session: Session) -> Fatal | None:
         """Take in what the session's incarnation still said, and end its relay."""

@@ -12,6 +12,7 @@ import structlog
 from cc_gateway.drivers.base import Clone, SessionDriver
 from cc_gateway.models import Session
 from cc_gateway.services.folders import Layout
+from cc_gateway.services.hosts import Hosts
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +22,8 @@ CLONES_AT_ONCE: Final = 4
 class Cloning:
     """Knows which clones are under way. They end with the gateway, and are begun anew by the next one."""
 
-    def __init__(self, driver: SessionDriver, layout: Layout, timeout: float) -> None:
+    def __init__(self, driver: SessionDriver, layout: Layout, timeout: float, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._driver = driver
         self._layout = layout
         self._timeout = timeout
@@ -63,7 +65,10 @@ class Cloning:
         workspace = session.workspace
         assert workspace.git_repo
         async with self._slots:
-            folder = await asyncio.to_thread(self._layout.empty_clone_folder, session, self._driver.owner)
-            await self._driver.clone(Clone(session.id, workspace.git_repo, workspace.git_branch, folder, self._timeout))
+            resolve = await self._hosts.check(workspace.git_repo)
+            folder = await asyncio.to_thread(self._layout.new_clone_folder, session, self._driver.owner)
+            order = Clone(session.id, workspace.git_repo, workspace.git_branch, folder, self._timeout, resolve)
+            await self._driver.clone(order)
             folder.rename(self._layout.of(session).workspace)
+            await asyncio.to_thread(self._layout.drop_clone_folders, session)
         log.info("workspace_cloned", session_id=session.id)

@@ -153,6 +153,8 @@ class Feed:
         while True:
             try:
                 async with self._database.read() as connection:
+                    if await record.head(connection, session_id) <= after:  # mostly so, and cheap to ask
+                        return [], False
                     events, more = await record.read(connection, session_id, after=after, limit=PAGE)
                 return [FeedItem.of(event) for event in events], more
             except Unavailable:

@@ -11,16 +11,16 @@ be too long for the system (107 characters).
 
 import hashlib
 import os
-import shutil
+import secrets
 import stat
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from cc_gateway.drivers.base import Folders, Owner
 from cc_gateway.errors import StartupError
 from cc_gateway.models import Session, Workspace
+from cc_gateway.services.trees import remove_tree
 
 LONGEST_SOCKET_FOLDER = 107 - len("/sesn_01234567890123456789012345/gateway.sock~")
 
@@ -70,7 +70,7 @@ class Layout:
         return self.data_dir / "logs"
 
     def of(self, session: Session) -> Folders:
-        home = self.data_dir / "sessions" / session.id
+        home = self._home(session)
         return Folders(
             workspace=self._workspace(session.owner, session.workspace) or home / "workspace",
             claude=home / "claude",
@@ -84,33 +84,34 @@ class Layout:
             _make(folder, owner)
         return folders
 
-    def empty_clone_folder(self, session: Session, owner: Owner | None = None) -> Path:
-        """Where a repository is cloned to, before it becomes the workspace. What an older try left is removed."""
-        folder = self.data_dir / "sessions" / session.id / "clone"
-        if folder.exists():
-            shutil.rmtree(folder, onerror=_open_and_retry)
+    def new_clone_folder(self, session: Session, owner: Owner | None = None) -> Path:
+        """Where a repository is cloned to, before it becomes the workspace: another one each time, as an older try may still
+        be writing into its own."""
+        folder = self._home(session) / f"clone-{secrets.token_hex(4)}"
         _make(folder, owner)
         return folder
 
+    def drop_clone_folders(self, session: Session) -> None:
+        """Remove what tries have left that came to nothing."""
+        for folder in self._home(session).glob("clone-*"):
+            remove_tree(folder)
+
+    def drop_log(self, session_id: str) -> None:
+        (self.logs / f"{session_id}.log").unlink(missing_ok=True)
+
+    def _home(self, session: Session) -> Path:
+        return self.data_dir / "sessions" / session.id
+
     def remove(self, session: Session) -> None:
         """Remove what belongs to the session alone; a persistent workspace stays."""
-        for folder in (self.data_dir / "sessions" / session.id, self.run_root / session.id):
-            if folder.exists():
-                shutil.rmtree(folder, onerror=_open_and_retry)
-        (self.logs / f"{session.id}.log").unlink(missing_ok=True)
+        for folder in (self._home(session), self.run_root / session.id):
+            remove_tree(folder)
+        self.drop_log(session.id)
 
     def _workspace(self, owner: str, workspace: Workspace) -> Path | None:
         if workspace.id is None:
             return None
         return self.data_dir / "workspaces" / hashlib.sha256(owner.encode()).hexdigest()[:16] / workspace.id
-
-
-def _open_and_retry(function: Callable[..., object], path: str, _error: object) -> None:
-    """An agent may have closed a folder of its own to everybody."""
-    os.chmod(os.path.dirname(path), 0o700)
-    if not os.path.islink(path):
-        os.chmod(path, 0o700)
-    function(path)
 
 
 def _make(folder: Path, owner: Owner | None) -> None:

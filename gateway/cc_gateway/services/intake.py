@@ -171,6 +171,9 @@ def _append_claims(recording: Recording, entry: Lines) -> None:
 
 async def _mark_ready(recording: Recording) -> None:
     """The wrapper takes prompts. It says so again when it had to start `claude` anew, perhaps with a turn in hand."""
+    session = await sessions.get(recording.connection, recording.session_id)
+    if session and session.ready and session.idle_since:
+        return  # nothing new, and no reason to count its rest anew: a container could keep itself awake by it
     await sessions.change(recording.connection, recording.session_id, ready=True, failed_starts=0)
     if await turns.running(recording.connection, recording.session_id) is None:
         await rest(recording, StopReason(type="end_turn", detail="ready"))

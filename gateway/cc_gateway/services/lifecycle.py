@@ -5,6 +5,7 @@ what is meant before anything is done, and what an incarnation left undone is ju
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -50,6 +51,8 @@ Drain = Callable[[], Awaitable[Fatal | None]]
 """Takes in what an incarnation still said; the reason it gave for not going on, if it gave one."""
 
 STARTS_AT_ONCE: Final = 4
+ATTACHED_SECONDS: Final = 1.5
+"""For how long a session's user in Redis is taken for granted: less than the time between two looks by themselves."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Lifecycle:
         self._settings = settings
         self._cloning = cloning
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._attached: dict[str, tuple[int, float]] = {}
 
     async def prepare(self, session: Session) -> bool:
         """Whether all is there that the session needs to start; where it is not, it is being fetched.
@@ -100,8 +104,9 @@ class Lifecycle:
         try:
             if await self._cloning.advance(session):
                 async with self._recorder.database.write() as connection:
-                    await sessions.change(connection, session.id, reason=f"cloning {session.workspace.git_repo}")
-        except DriverAway:
+                    reason = f"cloning {session.workspace.git_repo}"
+                    await sessions.change(connection, session.id, status=SessionStatus.STARTING, reason=reason)
+        except (DriverAway, Unavailable, OSError):
             raise
         except Exception as error:
             await self._failed_to_start(session, error)
@@ -160,14 +165,17 @@ class Lifecycle:
         """Come back to an incarnation that runs: its doors, and its user in Redis. Repeating it changes nothing."""
         if not self._doors.is_open(session.id):
             await self._doors.open(session.id, self._layout.create(session, self._driver.owner).run)
+        incarnation, until = self._attached.get(session.id, (0, 0.0))
+        if incarnation == session.incarnation and time.monotonic() < until:
+            return
         if session.redis_hash and not await access.granted(self._bus.redis, session.id):
             await access.grant(self._bus.redis, session.id, session.incarnation, session.redis_hash)
+        self._attached[session.id] = session.incarnation, time.monotonic() + ATTACHED_SECONDS
 
     async def end(self, session: Session, ending: Ending, drain: Drain) -> None:
         """End the session's incarnation: stop it, take in what it still said, then judge what it left undone."""
         await self._cloning.cancel(session.id)
-        if session.handle:
-            await self._driver.stop(session.handle, grace=ending.grace)
+        await self._end_places(session, ending.grace)
         fatal = await drain()
         async with self._recorder.recording(session.id) as recording:
             current = await sessions.get(recording.connection, session.id)
@@ -241,6 +249,21 @@ class Lifecycle:
         if ended:
             recording.append(TurnInterrupted(reason=reason), turn_id=turn.id)
 
+    async def _end_places(self, session: Session, grace: float) -> None:
+        """End where the session runs. A gateway that ended between a start and the note of it has left a place without one."""
+        if session.handle:
+            await self._driver.stop(session.handle, grace=grace)
+        if not session.handle or session.deleted_at:
+            for session_id, handle in [item async for item in self._driver.running()]:
+                if session_id == session.id:
+                    await self._driver.stop(handle, grace=0)
+
+    async def end_orphan(self, session_id: str, handle: str, *, known: bool) -> None:
+        """End a place that no session wants. Of a session that is gone, nothing is kept."""
+        await self._driver.stop(handle, grace=0)
+        if not known:
+            await asyncio.to_thread(self._layout.drop_log, session_id)
+
     async def end_strays(self) -> None:
         """End whatever still runs of this deployment: at the end of the gateway, when nothing is to be left behind."""
         for _, handle in [item async for item in self._driver.running()]:
@@ -249,8 +272,7 @@ class Lifecycle:
     async def bury(self, session: Session, drain: Drain) -> None:
         """Remove a deleted session once nothing of it runs: its processes, its keys, its folders, its rows."""
         await self._cloning.cancel(session.id)
-        if session.handle:
-            await self._driver.stop(session.handle, grace=0)
+        await self._end_places(session, 0)
         await drain()
         await self._shut_out(session)
         await asyncio.to_thread(self._layout.remove, session)
@@ -259,6 +281,7 @@ class Lifecycle:
         log.info("session_deleted", session_id=session.id)
 
     async def _shut_out(self, session: Session) -> None:
+        self._attached.pop(session.id, None)
         await self._doors.close(session.id)
         try:
             await access.revoke(self._bus.redis, session.id)

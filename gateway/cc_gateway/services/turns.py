@@ -1,14 +1,18 @@
 """Turns: queue a prompt, wait for its end, interrupt, cancel. The turns table is the queue."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, TooManyRequests
-from cc_gateway.models import ENDED, Session, Turn, TurnStatus, now
+from cc_gateway.models import ENDED, Session, SessionStatus, Turn, TurnStatus, now
+from cc_gateway.services import dispatch
 from cc_gateway.services.feed import Feed
 from cc_gateway.services.recorder import Recorder
 from cc_gateway.settings import LimitSettings
@@ -20,18 +24,28 @@ from cc_gateway.stores.record import Recording
 from cc_protocol.events import TurnCanceled, TurnQueued, UserInterrupt, UserMessage
 from cc_protocol.ids import TURN, is_id, new_id
 
+log = structlog.get_logger(__name__)
+
 NOTHING = "nothing"
 """What an interrupt meant that found no turn."""
 
 
+ENDINGS = frozenset({"turn.completed", "turn.failed", "turn.interrupted", "turn.canceled"})
+
+
 class TurnService:
-    """The use cases of turns. Callers have checked that the session is theirs."""
+    """The use cases of turns. Callers have checked that the session is theirs.
+
+    `is_heard` is set by the application: whether this gateway has heard the session's wrapper just now.
+    """
 
     def __init__(self, database: Database, recorder: Recorder, feed: Feed, limits: LimitSettings) -> None:
         self._database = database
         self._recorder = recorder
         self._feed = feed
         self._limits = limits
+        self._sending: set[asyncio.Task[None]] = set()
+        self.is_heard: Callable[[Session], bool] = lambda session: False
 
     def check_size(self, content: list[dict[str, Any]]) -> None:
         try:
@@ -54,6 +68,8 @@ class TurnService:
     ) -> Turn:
         """Queue a prompt: turn and `user.message` are committed together when this returns.
 
+        Where the session rests and its wrapper is there, the turn starts in the same transaction: nobody has to look first.
+
         Raises:
             PayloadTooLarge: the prompt is over the limit.
             TooManyRequests: as many turns wait as may wait.
@@ -65,11 +81,28 @@ class TurnService:
             made = key and await idempotency.find(connection, owner, *key)
             if made and (turn := await turns_store.get(connection, session_id, made)):
                 return turn
-            await self._check_queue(recording)
+            session, waiting = await self._check_queue(recording)
             turn = await self.queue(recording, content)
+            rests = session.status == SessionStatus.IDLE and session.ready and not (waiting or session.stop_requested)
+            started = rests and self.is_heard(session) and await dispatch.start(recording, session, turn)
             if key:
                 await idempotency.keep(connection, owner, *key, turn.id)
+        if started:
+            self._send_soon(session, turn)
         return turn
+
+    def _send_soon(self, session: Session, turn: Turn) -> None:
+        """Send a prompt that has been accepted and started: whatever becomes of it now, the reconciler sees to the rest."""
+
+        async def send() -> None:
+            try:
+                await dispatch.send(self._recorder.bus, session, turn.id, turn.content)
+            except (RedisError, OSError) as error:
+                log.warning("prompt_not_sent", session_id=session.id, turn_id=turn.id, error=str(error))
+
+        task = asyncio.create_task(send(), name=f"prompt-{turn.id}")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def queue(
         self, recording: Recording, content: list[dict[str, Any]], *, created_at: datetime | None = None
@@ -82,18 +115,21 @@ class TurnService:
         recording.append(TurnQueued(), turn_id=turn.id)
         return turn
 
-    async def _check_queue(self, recording: Recording) -> None:
+    async def _check_queue(self, recording: Recording) -> tuple[Session, int]:
+        """The session, and how many turns wait. Raises where no other may."""
         session = await sessions_store.get(recording.connection, recording.session_id)
         if session is None or session.deleted_at:
             raise NotFound(f"no session {recording.session_id}")
         await self.check_workspace(recording.connection, session)
-        if await turns_store.queued(recording.connection, recording.session_id) >= self._limits.max_queued_turns:
+        waiting = await turns_store.queued(recording.connection, recording.session_id)
+        if waiting >= self._limits.max_queued_turns:
             raise TooManyRequests(
                 f"{self._limits.max_queued_turns} turns wait in this session already",
                 retry_after=5,
                 code="too_many_queued_turns",
                 details={"limit": self._limits.max_queued_turns},
             )
+        return session, waiting
 
     async def check_workspace(self, connection: AsyncConnection, session: Session) -> None:
         """Raises `Conflict` while another session works in the same persistent workspace."""
@@ -134,7 +170,7 @@ class TurnService:
                 if turn.status in ENDED:
                     return turn
                 async for item in self._feed.follow(session_id, after=cursor, previews=False):
-                    if item.type.startswith("turn.") and item.turn_id == turn_id:
+                    if item.type in ENDINGS and item.turn_id == turn_id:
                         turn = await self.get(session_id, turn_id)
                         if turn.status in ENDED:
                             return turn

@@ -13,16 +13,41 @@ from typing import Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Fenced, NotFound
 from cc_gateway.models import RecordedEvent, now
 from cc_gateway.stores.schema import events, heads
+from cc_gateway.stores.sqlite_inline import LONG
 from cc_protocol.events import Source
 from cc_protocol.ids import EVENT, new_id
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+
+_OF_SESSION: Final = heads.c.session_id == bindparam("of_session")
+_RETURNED: Final = (heads.c.last_seq, heads.c.incarnation)
+_LOCK: Final = update(heads).where(_OF_SESSION).values(last_seq=heads.c.last_seq).returning(*_RETURNED)
+_LOCK_FENCED: Final = (
+    update(heads)
+    .where(
+        _OF_SESSION,
+        heads.c.epoch == bindparam("fence_epoch"),
+        heads.c.incarnation == bindparam("fence_incarnation"),
+        heads.c.outbox_n == bindparam("fence_n"),
+    )
+    .values(outbox_n=bindparam("taken_n"))
+    .returning(*_RETURNED)
+)
+_ADVANCE: Final = update(heads).where(_OF_SESSION).values(last_seq=bindparam("to_seq"))
+_APPEND: Final = insert(events)
+_CLAIM: Final = (
+    update(heads)
+    .where(_OF_SESSION)
+    .values(epoch=heads.c.epoch + 1)
+    .returning(heads.c.epoch, heads.c.incarnation, heads.c.outbox_n)
+)
+_HEAD: Final = select(heads.c.last_seq).where(_OF_SESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +96,21 @@ async def recording_in(
         Fenced: the head row no longer agrees with `fence`; nothing was written.
         NotFound: the session is gone.
     """
-    lock = update(heads).where(heads.c.session_id == session_id)
+    names: dict[str, Any] = {"of_session": session_id}
     if fence is None:
-        lock = lock.values(last_seq=heads.c.last_seq)
+        lock = _LOCK
     else:
-        lock = lock.where(
-            heads.c.epoch == fence.epoch,
-            heads.c.incarnation == fence.incarnation,
-            heads.c.outbox_n == fence.outbox_n,
-        ).values(outbox_n=outbox_n)
-    head = (await connection.execute(lock.returning(heads.c.last_seq, heads.c.incarnation))).one_or_none()
+        lock = _LOCK_FENCED
+        names |= {"fence_epoch": fence.epoch, "fence_incarnation": fence.incarnation, "fence_n": fence.outbox_n}
+        names["taken_n"] = outbox_n
+    head = (await connection.execute(lock, names)).one_or_none()
     if head is None:
         raise _missing(session_id, fence)
     record = Recording(connection, session_id, *head)
     yield record
     if record.appended:
-        await connection.execute(insert(events), [_to_row(event) for event in record.appended])
-        await connection.execute(update(heads).where(heads.c.session_id == session_id).values(last_seq=record.last_seq))
+        await connection.execute(_APPEND, [_to_row(event) for event in record.appended])
+        await connection.execute(_ADVANCE, {"of_session": session_id, "to_seq": record.last_seq})
 
 
 def _missing(session_id: str, fence: Fence | None) -> Exception:
@@ -113,10 +136,7 @@ def _to_row(event: RecordedEvent) -> dict[str, Any]:
 
 async def claim(connection: AsyncConnection, session_id: str) -> Fence | None:
     """Become the one relay of a session: whoever was it before is fenced from here on."""
-    query = update(heads).where(heads.c.session_id == session_id).values(epoch=heads.c.epoch + 1)
-    row = (
-        await connection.execute(query.returning(heads.c.epoch, heads.c.incarnation, heads.c.outbox_n))
-    ).one_or_none()
+    row = (await connection.execute(_CLAIM, {"of_session": session_id})).one_or_none()
     return None if row is None else Fence(*row)
 
 
@@ -147,6 +167,7 @@ async def read(
     columns = [column for column in events.c if column.name != "size" and (raw or column.name != "raw")]
     query = (
         select(*columns, sums.c.left)
+        .prefix_with(LONG)
         .join(sums, (events.c.session_id == session_id) & (events.c.seq == sums.c.seq))
         .where(sums.c.before < MAX_PAGE_BYTES)
         .order_by(direction)
@@ -166,8 +187,7 @@ def _to_event(row: Any) -> RecordedEvent:
 
 async def head(connection: AsyncConnection, session_id: str) -> int:
     """The number of the newest event; 0 where there is none."""
-    query = select(heads.c.last_seq).where(heads.c.session_id == session_id)
-    return (await connection.execute(query)).scalar_one_or_none() or 0
+    return (await connection.execute(_HEAD, {"of_session": session_id})).scalar_one_or_none() or 0
 
 
 async def heads_of(connection: AsyncConnection, session_ids: Sequence[str]) -> dict[str, int]:

@@ -4,14 +4,19 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.errors import Fenced
 from cc_gateway.models import Session, SessionConfig, SessionStatus, TurnStatus, Workspace, now
 from cc_gateway.stores.schema import events, heads, sessions, turns
+from cc_gateway.stores.sqlite_inline import LONG
 
 ERASED_AT_ONCE: Final = 10_000
+
+_GET: Final = select(sessions).where(sessions.c.id == bindparam("session_id"))
+_GET_OWN: Final = _GET.where(sessions.c.owner == bindparam("by_owner"), sessions.c.deleted_at.is_(None))
+_CHANGE: Final = update(sessions).where(sessions.c.id == bindparam("session_id"))
 
 
 def _to_session(row: RowMapping) -> Session:
@@ -49,10 +54,9 @@ async def add(connection: AsyncConnection, session: Session) -> None:
 
 async def get(connection: AsyncConnection, session_id: str, *, owner: str | None = None) -> Session | None:
     """The session, deleted ones included only where no owner asks."""
-    query = select(sessions).where(sessions.c.id == session_id)
-    if owner is not None:
-        query = query.where(sessions.c.owner == owner, sessions.c.deleted_at.is_(None))
-    row = (await connection.execute(query)).mappings().one_or_none()
+    query = _GET if owner is None else _GET_OWN
+    names = {"session_id": session_id} if owner is None else {"session_id": session_id, "by_owner": owner}
+    row = (await connection.execute(query, names)).mappings().one_or_none()
     return None if row is None else _to_session(row)
 
 
@@ -107,7 +111,7 @@ async def change(connection: AsyncConnection, session_id: str, **values: Any) ->
         values["reason"] = storable(reason)
     if isinstance(config := values.get("config"), SessionConfig):
         values["config"] = config.model_dump_json(exclude_unset=True)
-    await connection.execute(update(sessions).where(sessions.c.id == session_id).values(updated_at=now(), **values))
+    await connection.execute(_CHANGE, {"session_id": session_id, "updated_at": now(), **values})
 
 
 _WITH_TURNS = select(turns.c.session_id).where(turns.c.status.in_((TurnStatus.QUEUED.value, TurnStatus.RUNNING.value)))
@@ -180,5 +184,6 @@ async def erase(connection: AsyncConnection, session_id: str) -> None:
     gone = delete(heads).where(heads.c.session_id == session_id).returning(heads.c.last_seq)
     last_seq = (await connection.execute(gone)).scalar_one_or_none() or 0
     for end in range(ERASED_AT_ONCE, last_seq + ERASED_AT_ONCE, ERASED_AT_ONCE):
-        await connection.execute(delete(events).where(events.c.session_id == session_id, events.c.seq <= end))
-    await connection.execute(delete(sessions).where(sessions.c.id == session_id))
+        part = delete(events).prefix_with(LONG).where(events.c.session_id == session_id, events.c.seq <= end)
+        await connection.execute(part)
+    await connection.execute(delete(sessions).prefix_with(LONG).where(sessions.c.id == session_id))

@@ -2,16 +2,61 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import RowMapping, Select, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cc_gateway.models import ENDED, LIVE, Turn, TurnState, TurnStatus, now
 from cc_gateway.stores.schema import sessions, turns
 
 _STATE = [column for column in turns.c if column.name not in ("content", "outcome")]
+
+_OF_SESSION: Final = turns.c.session_id == bindparam("of_session")
+_OF_TURN: Final = turns.c.id == bindparam("turn_id")
+_QUEUED: Final = turns.c.status == TurnStatus.QUEUED.value
+_RUNNING: Final = turns.c.status == TurnStatus.RUNNING.value
+_ANOTHER: Final = turns.alias()
+_ANOTHER_RUNS: Final = (
+    select(_ANOTHER.c.id)
+    .where(_ANOTHER.c.session_id == turns.c.session_id, _ANOTHER.c.status == TurnStatus.RUNNING.value)
+    .exists()
+)
+_ADD: Final = insert(turns)
+_LAST: Final = select(func.coalesce(func.max(turns.c.number), 0)).where(_OF_SESSION)
+_GET: Final = select(turns).where(_OF_SESSION, _OF_TURN)
+_COUNT_QUEUED: Final = select(func.count()).where(_OF_SESSION, _QUEUED)
+_CONTENT: Final = select(turns.c.content).where(_OF_TURN)
+_FIRST: Final = select(*_STATE).where(_OF_SESSION).order_by(turns.c.number).limit(1)
+_FIRST_RUNNING: Final = _FIRST.where(_RUNNING)
+_FIRST_QUEUED: Final = _FIRST.where(_QUEUED)
+_FIRST_TWO: Final = select(*_STATE).where(_OF_SESSION, _RUNNING | _QUEUED).order_by(_QUEUED, turns.c.number).limit(2)
+_START: Final = (
+    update(turns)
+    .where(_OF_TURN, _QUEUED, ~_ANOTHER_RUNS)
+    .values(
+        status=TurnStatus.RUNNING.value,
+        incarnation=bindparam("on_incarnation"),
+        started_at=bindparam("at"),
+        attempt=turns.c.attempt + 1,
+        model_requested=False,
+    )
+)
+_END: Final = (
+    update(turns)
+    .where(_OF_TURN)
+    .values(status=bindparam("how"), ended_at=bindparam("at"), outcome=bindparam("with_outcome"))
+)
+_END_QUEUED: Final = _END.where(_QUEUED)
+_END_RUNNING: Final = _END.where(_RUNNING, turns.c.incarnation == bindparam("on_incarnation"))
+_MARK_MODEL_REQUEST: Final = (
+    update(turns)
+    .where(
+        _OF_SESSION, _RUNNING, turns.c.incarnation == bindparam("on_incarnation"), turns.c.model_requested.is_(False)
+    )
+    .values(model_requested=True)
+)
 
 
 def _to_state(row: RowMapping) -> TurnState:
@@ -35,8 +80,7 @@ async def add(
     created_at: datetime | None = None,
 ) -> Turn:
     """Queue a turn behind all others of its session; the caller holds the session's head row."""
-    last = select(func.coalesce(func.max(turns.c.number), 0)).where(turns.c.session_id == session_id)
-    number = (await connection.execute(last)).scalar_one() + 1
+    number = (await connection.execute(_LAST, {"of_session": session_id})).scalar_one() + 1
     turn = Turn(
         id=turn_id,
         session_id=session_id,
@@ -55,13 +99,12 @@ async def add(
     )
     row = {column.name: getattr(turn, column.name) for column in turns.c}
     row |= {"status": turn.status.value, "content": orjson.dumps(content).decode(), "outcome": "{}"}
-    await connection.execute(insert(turns).values(row))
+    await connection.execute(_ADD, row)
     return turn
 
 
 async def get(connection: AsyncConnection, session_id: str, turn_id: str) -> Turn | None:
-    query = select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
-    row = (await connection.execute(query)).mappings().one_or_none()
+    row = (await connection.execute(_GET, {"of_session": session_id, "turn_id": turn_id})).mappings().one_or_none()
     return None if row is None else _to_turn(row)
 
 
@@ -81,19 +124,18 @@ async def page(
 
 
 async def queued(connection: AsyncConnection, session_id: str) -> int:
-    query = select(func.count()).where(turns.c.session_id == session_id, turns.c.status == TurnStatus.QUEUED.value)
-    return (await connection.execute(query)).scalar_one()
+    return (await connection.execute(_COUNT_QUEUED, {"of_session": session_id})).scalar_one()
 
 
 async def content(connection: AsyncConnection, turn_id: str) -> list[dict[str, Any]]:
     """What was asked."""
-    text = (await connection.execute(select(turns.c.content).where(turns.c.id == turn_id))).scalar_one()
+    text = (await connection.execute(_CONTENT, {"turn_id": turn_id})).scalar_one()
     blocks: list[dict[str, Any]] = orjson.loads(text)
     return blocks
 
 
 async def running(connection: AsyncConnection, session_id: str) -> TurnState | None:
-    return await _first(connection, session_id, TurnStatus.RUNNING)
+    return await _first(connection, session_id, _FIRST_RUNNING)
 
 
 @dataclass(frozen=True)
@@ -123,12 +165,19 @@ async def live(connection: AsyncConnection, session_id: str) -> Live | None:
 
 
 async def next_queued(connection: AsyncConnection, session_id: str) -> TurnState | None:
-    return await _first(connection, session_id, TurnStatus.QUEUED)
+    return await _first(connection, session_id, _FIRST_QUEUED)
 
 
-async def _first(connection: AsyncConnection, session_id: str, status: TurnStatus) -> TurnState | None:
-    query = select(*_STATE).where(turns.c.session_id == session_id, turns.c.status == status.value)
-    row = (await connection.execute(query.order_by(turns.c.number).limit(1))).mappings().one_or_none()
+async def next_two(connection: AsyncConnection, session_id: str) -> tuple[TurnState | None, TurnState | None]:
+    """The turn that runs, and the first that waits."""
+    rows = (await connection.execute(_FIRST_TWO, {"of_session": session_id})).mappings()
+    found = [_to_state(row) for row in rows]
+    running = next((turn for turn in found if turn.status == TurnStatus.RUNNING), None)
+    return running, next((turn for turn in found if turn.status == TurnStatus.QUEUED), None)
+
+
+async def _first(connection: AsyncConnection, session_id: str, query: Select[Any]) -> TurnState | None:
+    row = (await connection.execute(query, {"of_session": session_id})).mappings().one_or_none()
     return None if row is None else _to_state(row)
 
 
@@ -137,24 +186,8 @@ async def start(connection: AsyncConnection, turn_id: str, incarnation: int) -> 
 
     The caller holds the session's head row; an index keeps a second turn from running even where it does not.
     """
-    result = await connection.execute(
-        update(turns)
-        .where(turns.c.id == turn_id, turns.c.status == TurnStatus.QUEUED.value, ~_another_runs())
-        .values(
-            status=TurnStatus.RUNNING.value,
-            incarnation=incarnation,
-            started_at=now(),
-            attempt=turns.c.attempt + 1,
-            model_requested=False,
-        )
-    )
+    result = await connection.execute(_START, {"turn_id": turn_id, "on_incarnation": incarnation, "at": now()})
     return result.rowcount == 1
-
-
-def _another_runs() -> ColumnElement[bool]:
-    other = turns.alias()
-    same_session = other.c.session_id == turns.c.session_id
-    return select(other.c.id).where(same_session, other.c.status == TurnStatus.RUNNING.value).exists()
 
 
 async def requeue(connection: AsyncConnection, turn_id: str, incarnation: int) -> bool:
@@ -185,13 +218,11 @@ async def end(
     `incarnation` None ends a queued turn, a number one that runs on it.
     """
     assert status in ENDED
-    state = TurnStatus.QUEUED if incarnation is None else TurnStatus.RUNNING
-    query = update(turns).where(turns.c.id == turn_id, turns.c.status == state.value)
-    if incarnation is not None:
-        query = query.where(turns.c.incarnation == incarnation)
-    result = await connection.execute(
-        query.values(status=status.value, ended_at=now(), outcome=orjson.dumps(outcome).decode())
-    )
+    names = {"turn_id": turn_id, "how": status.value, "at": now(), "with_outcome": orjson.dumps(outcome).decode()}
+    if incarnation is None:
+        result = await connection.execute(_END_QUEUED, names)
+    else:
+        result = await connection.execute(_END_RUNNING, names | {"on_incarnation": incarnation})
     return result.rowcount == 1
 
 
@@ -207,16 +238,7 @@ async def mark_interrupt(connection: AsyncConnection, turn_id: str, reason: str,
 
 async def mark_model_request(connection: AsyncConnection, session_id: str, incarnation: int) -> None:
     """Note that the model has heard of the turn that runs: from now on it is never run again by itself."""
-    await connection.execute(
-        update(turns)
-        .where(
-            turns.c.session_id == session_id,
-            turns.c.incarnation == incarnation,
-            turns.c.status == TurnStatus.RUNNING.value,
-            turns.c.model_requested.is_(False),
-        )
-        .values(model_requested=True)
-    )
+    await connection.execute(_MARK_MODEL_REQUEST, {"of_session": session_id, "on_incarnation": incarnation})
 
 
 async def all_queued(connection: AsyncConnection, session_id: str) -> list[TurnState]:

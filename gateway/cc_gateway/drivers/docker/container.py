@@ -60,7 +60,7 @@ def session_container(image: str, folders: Folders, guards: Guards, labels: dict
 
 def clone_container(image: str, order: Clone, network: str, guards: Guards, labels: dict[str, str]) -> dict[str, Any]:
     """A throw-away container with a network and the folder that is cloned into: no sockets, nothing of the session."""
-    config = confined(image, clone_command(order.url, order.branch), guards, labels)
+    config = confined(image, clone_command(order.url, order.branch, order.resolve), guards, labels)
     config["Env"] += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     config["WorkingDir"] = str(INSIDE.workspace)
     config["HostConfig"]["NetworkMode"] = network

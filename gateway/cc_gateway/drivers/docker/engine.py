@@ -121,7 +121,7 @@ class Engine:
 
     async def remove(self, container: str) -> None:
         """Remove it, running or not, and return when it is gone. One that is gone already is fine."""
-        async with asyncio.timeout(CALL_SECONDS):
+        async with _translated(), asyncio.timeout(CALL_SECONDS):
             while await self.inspect(container) is not None:
                 with suppress(Missing, NameTaken):  # somebody else is removing it
                     async with _translated():

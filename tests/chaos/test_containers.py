@@ -145,6 +145,7 @@ async def test_an_engine_that_is_away_for_a_while_costs_no_session(
             assert (await api.ended(waiting, queued))["result"] == "at last"
             await resumes(api, kept)
             assert (await api.session(kept))["incarnation"] == 1
+        assert await asyncio.to_thread(gateway.stop) == 0  # while it can still reach the engine
 
 
 async def test_a_session_may_run_in_another_image_of_the_list_and_in_no_other(

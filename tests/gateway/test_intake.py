@@ -1,6 +1,7 @@
 """What a container sends is read totally: nothing it can write stops the relay, doubles an entry or leaves a gap."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cc_gateway.services import intake
 from cc_gateway.services.intake import Batch, Malformed, parse
-from cc_gateway.stores import record
+from cc_gateway.stores import record, sessions
 from cc_gateway.stores.engine import Database
 from cc_protocol.ids import EVENT, new_id
 
@@ -125,3 +126,25 @@ async def test_whatever_the_database_refuses_is_recorded_escaped_and_stops_nothi
     fence, events = await intake.take(database, session_id, fence, batch.items)
     assert fence.outbox_n == 6
     assert [event.type for event in events] == ["agent.message"] * 2 + ["cli.event"] + ["agent.message"] * 3
+
+
+async def test_a_container_cannot_keep_itself_awake_by_saying_that_it_is_ready(
+    database: Database, session_id: str
+) -> None:
+    async def says_ready(n: int) -> tuple[list[str], datetime | None]:
+        """What is recorded of it, and since when the session rests."""
+        nonlocal fence
+        assert fence is not None
+        item = orjson.dumps({"kind": "ready", "n": n, "cli_version": "1", "resumed": False})
+        fence, events = await intake.take(database, session_id, fence, parse(entries(item), n - 1, LIMIT).items)
+        async with database.read() as connection:
+            session = await sessions.get(connection, session_id)
+        assert session is not None
+        return [event.type for event in events], session.idle_since
+
+    async with database.write() as connection:
+        fence = await record.claim(connection, session_id)
+    kinds, since = await says_ready(1)
+    assert kinds == ["session.status_idle"], "positive control: the first counts"
+    assert since is not None
+    assert await says_ready(2) == ([], since)
